@@ -1,0 +1,1 @@
+"""gearman://: background jobs as messages, foreground jobs as requests (docs/backends/gearman.md)."""

@@ -1,0 +1,277 @@
+"""The driver: one session on an XMPP server. See docs/backends/xmpp.md for what becomes what there."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import secrets
+import time
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from anyqueue.backends.declared import DECLARED
+from anyqueue.backends.xmpp import codec, names, proof, stanzas
+from anyqueue.backends.xmpp.claims import MAX_ITEM
+from anyqueue.backends.xmpp.codec import Stored
+from anyqueue.backends.xmpp.names import Ticket
+from anyqueue.backends.xmpp.nodes import Nodes
+from anyqueue.backends.xmpp.options import target_of
+from anyqueue.backends.xmpp.passing import PassingSubscription
+from anyqueue.backends.xmpp.proof import Proof
+from anyqueue.backends.xmpp.queue import QueueSubscription
+from anyqueue.backends.xmpp.session import Session
+from anyqueue.backends.xmpp.topics import Topics
+from anyqueue.driver import Driver, Feature, Limits, Topic
+from anyqueue.errors import (
+    BatchFailed,
+    Closed,
+    ConfigError,
+    ConnectFailed,
+    ConnectionLost,
+    QueueNotFound,
+    SendError,
+    TooLarge,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from anyqueue.backends.xmpp.options import Target
+    from anyqueue.backends.xmpp.stanzas import Refusal
+    from anyqueue.driver import Address, Envelope, Spec, Subscription
+    from anyqueue.url import URL
+
+_log = logging.getLogger(__name__)
+MAX_BODY: Final = 128 * 1024
+"""In base64, with headers of the most there may be, it has room in a stanza."""
+SPARE: Final = 12 * 1024
+"""Of an item, kept free for the headers that a retry or a dead letter adds."""
+BATCH: Final = 100
+SENDS: Final = 8
+
+
+class XmppDriver(Driver):
+    """A driver on one session."""
+
+    backend: ClassVar[str] = "xmpp"
+    _proofs: ClassVar[dict[tuple[str, str, str, frozenset[str]], Proof]] = {}
+
+    def __init__(self, url: URL, target: Target) -> None:
+        self.features = DECLARED["xmpp"]
+        self.limits = Limits(max_body=MAX_BODY, max_batch=BATCH, max_sends=SENDS, lease=target.options.lease)
+        self._url = url
+        self._target = target
+        self._session = Session(target, url)
+        self._nodes = Nodes(self._session)
+        self._topics = Topics(self._session, self._nodes)
+        self._proof = Proof(atomic=False)
+        self._line = secrets.token_hex(8)
+        self._numbers = itertools.count()
+        self._last = 0
+        self._subscribed: set[str] = set()
+        self._process = 0
+
+    @classmethod
+    def from_url(cls, url: URL) -> Self:
+        """Make an unopened driver."""
+        return cls(url, target_of(url))
+
+    async def open(self) -> None:
+        """Log in, and find out once a process whether this server can be trusted with claims."""
+        await self._session.open()
+        try:
+            self._proof = await self._proved()
+        except ConnectionLost as error:
+            await self._session.close()
+            raise ConnectFailed(f"the server took the connection, and then: {error.what}", url=self._url) from error
+        except BaseException:
+            await self._session.close()
+            raise
+        if not self._proof.atomic:
+            self.features &= ~Feature.COMPETING
+            _log.warning(
+                "consumers cannot share a queue at %s: %s; ejabberd needs mod_pubsub with db_type: sql, "
+                "and the account the right to create nodes",
+                self._url,
+                self._proof.why,
+            )
+        self._process = os.getpid()
+
+    async def _proved(self) -> Proof:
+        target = self._target
+        place = (target.service, target.username, target.domain)
+        try:
+            said = await proof.service_of(self._session)
+        except ConfigError as error:
+            if not any(key[:-1] == place for key in self._proofs):
+                raise
+            raise ConnectFailed(f"the server has started, its service not yet: {error.what}", url=self._url) from error
+        found = self._proofs.get((*place, said))
+        if found is None:
+            found = await proof.prove(self._session, proof.rounds_of(said))
+            if found.atomic:
+                self._proofs[*place, said] = found
+        return found
+
+    async def send(self, address: Address, batch: Sequence[Envelope]) -> None:
+        """Publish, and wait for the answers."""
+        self._check_open()
+        payloads = [self._payload(envelope, address.name) for envelope in batch]
+        tickets = [self._ticket(envelope) for envelope in batch]
+        items = [(names.ready_id(ticket), payload) for ticket, payload in zip(tickets, payloads, strict=True)]
+        if isinstance(address, Topic):
+            await self._send_to_topic(address.name, items)
+        else:
+            await self._send_to_queue(address.name, items)
+
+    async def _send_to_queue(self, queue: str, items: Sequence[tuple[str, str]]) -> None:
+        node = names.ready_node(queue)
+        await self._make_room(node, queue, len(items))
+        refusals = await self._publish(node, items)
+        missing = [index for index, refusal in refusals.items() if refusal.condition == stanzas.NOT_FOUND]
+        if missing:  # it was deleted since it was seen
+            self._nodes.forget(node)
+            await self._nodes.ensure(node, queue)
+            again = await self._publish(node, [items[index] for index in missing])
+            refusals = {index: refusal for index, refusal in refusals.items() if index not in missing}
+            refusals |= {missing[position]: refusal for position, refusal in again.items()}
+        self._raise_refused(refusals, queue, len(items))
+
+    async def _make_room(self, node: str, queue: str, count: int) -> None:
+        """Have the node exist, with room for so many; one that was deleted since it was seen is made once more."""
+        known = self._nodes.knows(node)
+        await self._nodes.ensure(node, queue)
+        try:
+            await self._nodes.admit(node, queue, count)
+        except QueueNotFound:
+            if not known:
+                raise
+            await self._nodes.ensure(node, queue)
+            await self._nodes.admit(node, queue, count)
+
+    async def _publish(self, node: str, items: Sequence[tuple[str, str]]) -> dict[int, Refusal]:
+        """Publish items to a node; return what was refused, by position."""
+        requests = [("set", stanzas.publish(node, identity, payload)) for identity, payload in items]
+        answers = await self._session.ask_all(requests)
+        return {index: answer.refusal for index, answer in enumerate(answers) if answer.refusal is not None}
+
+    async def _send_to_topic(self, topic: str, items: Sequence[tuple[str, str]]) -> None:
+        """Publish to the topic's node and to each group. Who joins meanwhile is in the list that comes back."""
+        known = await self._with_room(topic, self._topics.known(topic), len(items))
+        passing = names.topic_node(topic)
+        requests = [("set", stanzas.publish(passing, *item)) for item in items]
+        requests += [("set", stanzas.publish(node, *item)) for node in known for item in items]
+        listed, *answers = await self._session.ask_all([self._topics.listing(topic), *requests])
+        groups = self._topics.read(topic, listed)
+        new = await self._with_room(topic, [node for node in groups if node not in known], len(items))
+        answers += await self._session.ask_all(
+            [("set", stanzas.publish(node, *item)) for node in new for item in items]
+        )
+        refusals: dict[int, Refusal] = {}
+        for place, answer in enumerate(answers):
+            node = (passing, *known, *new)[place // len(items)]
+            if answer.refusal is not None and answer.refusal.condition != stanzas.NOT_FOUND:
+                refusals[place % len(items)] = answer.refusal
+            elif answer.refusal is not None and node in groups:
+                await self._topics.leave(topic, node)
+        self._raise_refused(refusals, topic, len(items))
+
+    async def _with_room(self, topic: str, groups: Sequence[str], count: int) -> list[str]:
+        """Take room in groups' queues; return those that are there, and strike out the others."""
+        there: list[str] = []
+        for node in groups:
+            queue = names.queue_of(node) or topic
+            try:
+                await self._nodes.find(node, queue)
+                await self._nodes.admit(node, queue, count)
+            except QueueNotFound:
+                self._nodes.forget(node)
+                await self._topics.leave(topic, node)
+            else:
+                there.append(node)
+        return there
+
+    def _raise_refused(self, refusals: dict[int, Refusal], name: str, count: int) -> None:
+        if not refusals:
+            return
+        if len(refusals) == count:
+            raise self._nodes.explain(refusals[0], "the service refused the message", name)
+        failures = {
+            index: SendError(f"the service refused the message: {refusal}", queue=name, url=self._url)
+            for index, refusal in sorted(refusals.items())
+        }
+        what = f"{len(failures)} of {count} messages were refused"
+        raise BatchFailed(what, failures=failures, queue=name, url=self._url)
+
+    def _payload(self, envelope: Envelope, name: str) -> str:
+        payload = codec.encode(Stored(envelope))
+        most = MAX_ITEM if any(header.startswith("aq-") for header in envelope.headers) else MAX_ITEM - SPARE
+        size = len(payload) if payload.isascii() else len(payload.encode())
+        if size > most:
+            what = f"written as XML this message takes {size:,} bytes; a stanza has room for {most:,}"
+            raise TooLarge(what, queue=name, url=self._url, hint="put what is in the headers into the body")
+        return payload
+
+    def _ticket(self, envelope: Envelope) -> Ticket:
+        """Return where a message stands: behind all that this driver sent before."""
+        self._last = max(self._last + 1, time.time_ns() // 1000)
+        order = names.order_of(self._last)
+        return Ticket(order, f"{self._line}{next(self._numbers):x}", 0, envelope.not_before)
+
+    async def subscribe(self, spec: Spec) -> Subscription:
+        """Make the nodes exist, and begin."""
+        self._check_open()
+        if isinstance(spec.address, Topic) and spec.group is None:
+            return await self._pass(spec.address.name)
+        queue = spec.address.name
+        if isinstance(spec.address, Topic):
+            queue = names.group_queue(spec.address.name, spec.group or "")
+        ready = names.ready_node(queue)
+        await self._nodes.ensure(ready, queue)
+        await self._nodes.ensure(names.held_node(queue), queue)
+        if isinstance(spec.address, Topic):
+            await self._topics.join(spec.address.name, queue)
+        subscription = QueueSubscription(self._session, self._nodes, queue, self._proof)
+        try:
+            if not await subscription.begin():
+                raise self._unsupported(Feature.COMPETING, queue)
+            await self._listen(ready, queue)
+        except BaseException:
+            await subscription.close()
+            raise
+        return subscription
+
+    async def _pass(self, topic: str) -> Subscription:
+        node = names.topic_node(topic)
+        await self._nodes.ensure_passing(node, topic)
+        subscription = PassingSubscription(self._session, topic)
+        subscription.begin()
+        try:
+            await self._listen(node, topic)
+        except BaseException:
+            await subscription.close()
+            raise
+        return subscription
+
+    async def _listen(self, node: str, name: str) -> None:
+        """Have the account told what is published: its other sessions are told too, and ask for nothing."""
+        if node in self._subscribed:
+            return
+        answer = await self._session.ask("set", stanzas.subscribe(node, self._session.account))
+        if answer.refusal is not None:
+            self._nodes.forget(node)
+            raise self._nodes.explain(answer.refusal, "the service tells nothing of the node", name)
+        self._subscribed.add(node)
+
+    async def close(self) -> None:
+        """End the session: subscriptions end with it."""
+        if self._process in {0, os.getpid()}:
+            await self._session.close()
+        self._process = 0
+
+    def _check_open(self) -> None:
+        if not self._process:
+            raise Closed("this xmpp driver is not open", url=self._url)
+        if self._process != os.getpid():
+            raise Closed("this xmpp driver belongs to the process that this one was forked from", url=self._url)

@@ -1,0 +1,151 @@
+"""Nodes: made to exist, or refused; and how much they hold.
+
+A server keeps the newest `max_items` of a node and drops the oldest without a word, so a sender sends no more than it
+knows to have room. What is held counts too, for it may come back. A sender counts again after an eighth of what was
+free, and leaves a tenth of the node free: for what other senders add meanwhile, and for the copies of those that claim.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from anyqueue.backends.xmpp import names, plan, stanzas
+from anyqueue.backends.xmpp.options import MAX_ITEMS
+from anyqueue.backends.xmpp.plan import SPARE
+from anyqueue.errors import ConfigError, QueueError, QueueFull, QueueMismatch, QueueNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anyqueue.backends.xmpp.session import Session
+    from anyqueue.backends.xmpp.stanzas import Refusal
+    from anyqueue.errors import Error
+
+SHARE: Final = 8
+COUNTS: Final = 5.0
+"""Seconds for which a count is good."""
+_RIGHTS: Final = "whoever uses a queue must own its node, or have created it: see docs/backends/xmpp.md"
+
+
+class Room(msgspec.Struct):
+    """How much a node holds, as far as we know."""
+
+    most: int
+    """Messages that senders may put there."""
+    free: float = 0.0
+    """What may be put there before it is counted again."""
+    counted: float = -math.inf
+
+
+class Nodes:
+    """The nodes that one session has seen."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._rooms: dict[str, Room] = {}
+
+    def knows(self, node: str) -> bool:
+        """Say whether a node was seen to exist."""
+        return node in self._rooms
+
+    def most(self, node: str) -> int:
+        """Return how many messages a node may hold that was seen to exist."""
+        return self._rooms[node].most if node in self._rooms else self._session.target.options.max_items
+
+    def forget(self, node: str) -> None:
+        """Look again before its next use: it was deleted."""
+        self._rooms.pop(node, None)
+
+    async def ensure(self, node: str, user: str) -> None:
+        """Make a node that keeps messages exist; look at the settings of one that does."""
+        if node in self._rooms:
+            return
+        most = self._session.target.options.max_items
+        if self._session.target.options.declare == "always":
+            settings = {**stanzas.KEPT, "max_items": str(most)}
+            refusal = (await self._session.ask("set", stanzas.create(node, settings))).refusal
+            if refusal is None:
+                self._rooms[node] = Room(most)
+                return
+            if refusal.condition == "not-acceptable":
+                hint = "raise it there (see docs/backends/xmpp.md), or lower max_items="
+                what = f"the service lets no node have max_items={most}"
+                raise ConfigError(what, queue=user, url=self._session.url, hint=hint)
+            if refusal.condition not in {stanzas.CONFLICT, *stanzas.RIGHTS}:
+                raise self.explain(refusal, "the node cannot be made", user)
+        await self.find(node, user)
+
+    async def ensure_passing(self, node: str, user: str) -> None:
+        """Make the node of a topic exist, which keeps nothing."""
+        if node in self._rooms:
+            return
+        refusal = None
+        if self._session.target.options.declare == "always":
+            refusal = (await self._session.ask("set", stanzas.create(node, stanzas.PASSED))).refusal
+        if refusal is not None and refusal.condition != stanzas.CONFLICT:
+            raise self.explain(refusal, "the topic's node cannot be made", user)
+        self._rooms[node] = Room(0)
+
+    async def find(self, node: str, user: str) -> None:
+        """Look at the settings of a node that must exist."""
+        if node in self._rooms:
+            return
+        answer = await self._session.ask("get", stanzas.settings(node))
+        if answer.refusal is not None:
+            raise self.explain(answer.refusal, "the node cannot be used", user)
+        self._rooms[node] = Room(self._check(stanzas.read_settings(answer.content), user))
+
+    def _check(self, settings: Mapping[str, str], user: str) -> int:
+        """Return how much a node holds; raise QueueMismatch where our promises cannot stand on it."""
+        wrong = None
+        if settings.get("persist_items") in {"0", "false"}:
+            wrong = "persist_items is off, so it keeps no messages"
+        most = settings.get("max_items", "")
+        if most in {"max", "infinity"}:
+            return self._session.target.options.max_items
+        if not (most.isascii() and most.isdecimal()) or int(most) < SPARE:
+            wrong = wrong or f"max_items is {most or 'not told'}, and the oldest message beyond it is dropped"
+        if wrong is not None:
+            hint = "configure the node, or delete it and let anyqueue make it"
+            raise QueueMismatch(
+                f"the queue's node has other settings: {wrong}", queue=user, url=self._session.url, hint=hint
+            )
+        return min(int(most), MAX_ITEMS)
+
+    async def admit(self, node: str, user: str, count: int) -> None:
+        """Take room for messages; raise QueueFull where there is none."""
+        room = self._rooms[node]
+        now = time.monotonic()
+        if room.free < count or now - room.counted > COUNTS:
+            there = await self._count(node, user)
+            left = room.most - room.most // SPARE - there
+            if left < count:
+                hint = "consume, or raise max_items of its node"
+                what = f"the queue holds {there:,} messages, and its node takes {room.most:,}, a tenth of them spare"
+                raise QueueFull(what, queue=user, url=self._session.url, hint=hint)
+            room.free, room.counted = max(count, left / SHARE), now
+        room.free -= count
+
+    async def _count(self, node: str, user: str) -> int:
+        """Return how many messages are ready and held."""
+        nodes = (node, names.held_beside(node))
+        ready, held = await self._session.ask_all([("get", stanzas.list_ids(each)) for each in nodes])
+        for answer in (ready, held):
+            if answer.refusal is not None and (answer is ready or answer.refusal.condition != stanzas.NOT_FOUND):
+                self.forget(node)
+                raise self.explain(answer.refusal, "the messages of the queue cannot be counted", user)
+        return len(stanzas.read_ids(ready.content)) + len(plan.Held.read(stanzas.read_ids(held.content)).items)
+
+    def explain(self, refusal: Refusal, what: str, user: str) -> Error:
+        """Return the error of the tree for what the service refused."""
+        text = f"{what}: {refusal}"
+        if refusal.condition == stanzas.NOT_FOUND:
+            hint = "declare it, or leave out declare=never"
+            return QueueNotFound(text, queue=user, url=self._session.url, hint=hint)
+        if refusal.condition in stanzas.RIGHTS:
+            return QueueError(text, queue=user, url=self._session.url, hint=_RIGHTS)
+        return QueueError(text, queue=user, url=self._session.url)

@@ -1,0 +1,5 @@
+"""`python -m anyqueue.cli` is `anyqueue`."""
+
+from anyqueue.cli import main
+
+main()
