@@ -1,0 +1,1 @@
+"""A backend for anyqueue: a directory of files as queues."""
