@@ -1,0 +1,287 @@
+"""xmpp:// on Prosody and ejabberd beside what others do: other programs and accounts, forgers, full nodes, thieves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+import slixmpp
+from slixmpp.exceptions import IqError
+
+import anyqueue
+from anyqueue import (
+    URL,
+    AuthFailed,
+    ConnectFailed,
+    Feature,
+    QueueError,
+    QueueFull,
+    QueueMismatch,
+    SendError,
+    Topic,
+    Unsupported,
+)
+from anyqueue.backends.xmpp.driver import XmppDriver
+from anyqueue.testing.proxy import Proxy
+from anyqueue.testing.targets.xmpp_raw import Client
+from anyqueue.testing.targets.xmpp_witness import held_of, message, node_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from launching import Launch
+
+pytestmark = [
+    pytest.mark.fault,
+    pytest.mark.timeout(900),  # the first of them may have to install packages
+    pytest.mark.xdist_group("brokers-launched"),
+]
+SERVICE: Final = "pubsub.localhost"
+PUBSUB: Final = "http://jabber.org/protocol/pubsub"
+STARTTLS: Final = re.compile(rb"<starttls.*?(/>|</starttls>)", re.DOTALL)
+
+
+def port_of(url: str) -> int:
+    (host,) = URL.parse(url).hosts
+    assert host.port is not None
+    return host.port
+
+
+def with_user(url: str, user: str, password: str) -> str:
+    return url.replace("anyqueue:anyqueue@", f"{user}:{password}@")
+
+
+@contextlib.asynccontextmanager
+async def raw(url: str, user: str = "anyqueue") -> AsyncIterator[Client]:
+    """Raw slixmpp, in clear, under a resource of its own."""
+    client = Client(user, user, SERVICE)
+    await client.login(port_of(url))
+    try:
+        yield client
+    finally:
+        await client.leave()
+
+
+async def grant(owner: Client, node: str, account: str, affiliation: str) -> None:
+    granted = [(slixmpp.JID(account), affiliation)]
+    await owner.plugin["xep_0060"].modify_affiliations(SERVICE, node, granted, timeout=5)
+
+
+async def delete(client: Client, *queues: str) -> None:
+    for queue in queues:
+        for node in (node_of(queue), held_of(queue)):
+            await client.delete(node)
+
+
+@contextlib.contextmanager
+def unsent(why: type[Exception], match: str) -> Iterator[None]:
+    with pytest.raises(SendError, match=match) as caught:
+        yield
+    assert isinstance(caught.value.__cause__, why)
+    assert not caught.value.unknown
+
+
+# Other programs, other accounts
+
+
+async def test_go_sendxmpp_sends_to_a_queue(xmpp: str) -> None:
+    """A client in Go, written by others: it publishes what the page on this backend shows."""
+    body = "<message xmlns='urn:anyqueue:1'><header name='tenant'>eu</header><body>aGVsbG8=</body></message>"
+    publish = f"<publish node='others'><item id='theirs'>{body}</item></publish>"
+    stanza = f"<iq type='set' id='1' to='{SERVICE}'><pubsub xmlns='{PUBSUB}'>{publish}</pubsub></iq>"
+    words = ["-n", "--raw", "-u", "anyqueue@localhost", "-p", "anyqueue", "-j", f"127.0.0.1:{port_of(xmpp)}"]
+    async with raw(xmpp) as witness, anyqueue.connect(xmpp) as client:
+        await delete(witness, "others")
+        async with client.consumer("others") as messages:
+            sent = await asyncio.create_subprocess_exec(
+                "go-sendxmpp", *words, "anyqueue@localhost", stdin=asyncio.subprocess.PIPE
+            )
+            await sent.communicate(stanza.encode())
+            (got,) = await messages.receive(1, timeout=20)
+            assert (got.body, got.headers, got.id) == (b"hello", {"tenant": "eu"}, "theirs")
+            await got.ack()
+
+
+async def test_another_account_that_may_publish_sends_and_reads_nothing(xmpp: str) -> None:
+    async with raw(xmpp) as witness, raw(xmpp, "limited") as other, anyqueue.connect(xmpp) as client:
+        await delete(witness, "shared")
+        await client.send("shared", b"ours")
+        with pytest.raises(IqError):
+            await other.publish(node_of("shared"), message(b"theirs", {}))
+        await grant(witness, node_of("shared"), "limited@localhost", "publisher")
+        await other.publish(node_of("shared"), message(b"theirs", {}))
+        with pytest.raises(IqError):
+            await other.plugin["xep_0060"].retract(SERVICE, held_of("shared"), "anything", timeout=5)
+        async with client.consumer("shared") as messages:
+            taken = await messages.receive(2, timeout=20)
+            assert [each.body for each in taken] == [b"ours", b"theirs"]
+            for each in taken:
+                await each.ack()
+
+
+async def test_an_account_without_rights_is_told_which_it_lacks(xmpp: str) -> None:
+    limited = with_user(xmpp, "limited", "limited")
+    async with anyqueue.connect(xmpp) as client, raw(xmpp) as witness:
+        await delete(witness, "owned")
+        await client.send("owned", b"secret")
+        async with anyqueue.connect(limited) as other:
+            with unsent(QueueError, "(?s)queue 'owned'.*must own its node"):
+                await other.send("owned", b"x")
+            with pytest.raises(QueueError, match="must own its node"):
+                async with other.consumer("owned", dead_letter=None):
+                    pass
+        async with client.consumer("owned") as messages:
+            (got,) = await messages.receive(1, timeout=20)
+            assert got.body == b"secret"
+            await got.ack()
+
+
+# Forgers
+
+
+async def test_notifications_that_others_forged_are_ignored(xmpp: str) -> None:
+    """Any account can send an event; those of the service alone are believed."""
+    event = "http://jabber.org/protocol/pubsub#event"
+    async with raw(xmpp, "limited") as forger, anyqueue.connect(xmpp) as client:
+        topic, queue = Topic("forged"), client.consumer("forged", dead_letter=None)
+        async with client.consumer(topic, dead_letter=None) as passing, queue as messages:
+            driver = await client._consuming.driver()  # nowhere else is the address of its session
+            assert isinstance(driver, XmppDriver)
+            for node in ("aq.topic.forged", node_of("forged")):
+                item = "<item id='x'><message xmlns='urn:anyqueue:1'><body>ZmFrZQ==</body></message></item>"
+                items = f"<event xmlns='{event}'><items node='{node}'>{item}</items></event>"
+                forger.send_raw(f"<message to='{driver._session.address}' type='headline'>{items}</message>")
+            await client.send(topic, b"true")
+            await client.send("forged", b"true")
+            for each in (passing, messages):
+                (got,) = await each.receive(1, timeout=20)
+                assert got.body == b"true"
+                await got.ack()
+                assert await each.receive(1, timeout=0.2) == []
+
+
+# Nodes
+
+
+async def test_a_full_queue_takes_no_more_and_drops_nothing(xmpp: str) -> None:
+    """Neither where messages are held, nor when they come back, nor in the queue of a topic's group."""
+    small = f"{xmpp}&max_items=20"
+    topic = Topic("full-topic")
+    async with raw(xmpp) as witness, anyqueue.connect(small) as client:
+        await delete(witness, "full", "aq.group.full-topic:g")
+        sent = 0
+        with unsent(QueueFull, "raise max_items of its node"):
+            while sent < 25:
+                await client.send("full", b"%d" % sent)
+                sent += 1
+        assert sent == 18
+        async with client.consumer("full", prefetch=10) as messages:
+            held = await messages.receive(10, timeout=20)
+            with unsent(QueueFull, "holds 18 messages"):
+                await client.send("full", b"no room while they may come back")
+            for each in held:
+                await each.retry(delay=0)
+        async with client.consumer("full", prefetch=18, dead_letter=None) as messages:
+            bodies: set[bytes] = set()
+            while len(bodies) < sent:
+                for each in await messages.receive(18):
+                    bodies.add(each.body)
+                    await each.ack()
+        assert bodies == {b"%d" % number for number in range(sent)}
+        async with client.consumer(topic, group="g", dead_letter=None):
+            pass
+        with unsent(QueueFull, "holds 18 messages"):
+            for number in range(25):
+                await client.send(topic, b"%d" % number)
+        assert len(await witness.ids(node_of("aq.group.full-topic:g"))) == 18
+
+
+@pytest.mark.parametrize("wrong", [{"persist_items": "0"}, {"max_items": "5"}])
+async def test_a_node_with_other_settings_is_refused(xmpp: str, wrong: dict[str, str]) -> None:
+    settings = {"persist_items": "1", "max_items": "1000", "access_model": "whitelist", **wrong}
+    async with raw(xmpp) as witness, anyqueue.connect(xmpp) as client:
+        await delete(witness, "other")
+        await witness.create(node_of("other"), settings)
+        with unsent(QueueMismatch, next(iter(wrong))):
+            await client.send("other", b"x")
+
+
+# Thieves
+
+
+async def test_a_wrong_password_is_tried_once(xmpp: str) -> None:
+    proxy = Proxy("127.0.0.1", port_of(xmpp))
+    proxy.start()
+    try:
+        url = with_user(xmpp, "anyqueue", "wrong").replace(f":{port_of(xmpp)}", f":{proxy.port}")
+        with pytest.raises(AuthFailed, match="refused the credentials"):
+            async with anyqueue.connect(url):
+                pass
+        assert proxy.connections == 1
+    finally:
+        proxy.close()
+
+
+async def test_where_starttls_is_stripped_nobody_says_who_he_is(xmpp: str) -> None:
+    """A thief on the way takes the offer of TLS out; the server offers to log in without it."""
+    heard = bytearray()
+
+    async def between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner, outer = await asyncio.open_connection("127.0.0.1", port_of(xmpp))
+
+        async def up() -> None:
+            while data := await reader.read(65536):
+                heard.extend(data)
+                outer.write(data)
+
+        async def down() -> None:
+            while data := await inner.read(65536):
+                writer.write(STARTTLS.sub(b"", data))
+
+        try:
+            await asyncio.wait([asyncio.create_task(each) for each in (up(), down())], return_when="FIRST_COMPLETED")
+        finally:
+            outer.close()
+            writer.close()
+
+    thief = await asyncio.start_server(between, "127.0.0.1", 0)
+    port = thief.sockets[0].getsockname()[1]
+    async with thief:
+        url = xmpp.replace(f":{port_of(xmpp)}", f":{port}").replace("&insecure=true", "")
+        with pytest.raises(ConnectFailed, match="TLS"):
+            async with anyqueue.connect(url):
+                pass
+    assert heard
+    assert b"<auth" not in heard
+    assert b"anyqueue" not in heard.replace(b"anyqueue@localhost", b"")
+
+
+# A server that lets two retract one item
+
+
+async def test_ejabberd_on_mnesia_has_one_consumer_a_queue(
+    apart: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = tmp_path / "brokers"
+    shutil.copytree(Path(__file__).parents[2] / "brokers", copy)
+    settings = copy / "ejabberd" / "ejabberd.yml"
+    settings.write_text(settings.read_text().replace("db_type: sql", "db_type: mnesia"))
+    monkeypatch.setattr("launching.LAUNCH", copy / "launch.py")
+    apart.start("ejabberd")
+    url = apart("url", "ejabberd").strip()
+    async with anyqueue.connect(url) as client:
+        assert not client.features & Feature.COMPETING
+        assert "ejabberd needs mod_pubsub with db_type: sql" in caplog.text
+        await client.send("alone", b"x")
+        async with client.consumer("alone", dead_letter=None) as messages:
+            async with anyqueue.connect(url) as second:
+                with pytest.raises(Unsupported, match="COMPETING"):
+                    async with second.consumer("alone", dead_letter=None):
+                        pass
+            (got,) = await messages.receive(1, timeout=20)
+            await got.ack()
