@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from anyqueue import hooks
@@ -20,7 +21,7 @@ from anyqueue._outgoing import Given, Terms, envelope_of, forwarded
 from anyqueue.errors import BatchFailed, Closed, ConnectionLost, Error, SendError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -32,22 +33,22 @@ MAX_WAITING: Final = 10_000
 
 
 class Ticket:
-    """Collect the verdicts on the messages of one call of send() or send_many(). `done` when all are in."""
+    """Collect the verdicts on the messages of one call of send() or send_many(). `done` is called when all are in."""
 
-    __slots__ = ("_open", "done", "failures")
+    __slots__ = ("_done", "_open", "failures")
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, done: Callable[[], object]) -> None:
         self.failures: dict[int, SendError] = {}
         self._open = count
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._done = done
 
     def tell(self, position: int, failure: SendError | None) -> None:
         """Take the verdict on one message: None is confirmed."""
         if failure is not None:
             self.failures[position] = failure
         self._open -= 1
-        if not self._open and not self.done.done():
-            self.done.set_result(None)
+        if not self._open:
+            self._done()
 
 
 Item = tuple["Envelope", Ticket, int, float]
@@ -82,17 +83,31 @@ class Outbox:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._send_timeout
-        ticket = Ticket(len(envelopes))
+        done: asyncio.Future[None] = loop.create_future()
+        ticket = Ticket(len(envelopes), partial(_finish, done))
         for position, envelope in enumerate(envelopes):
             if len(self._batcher) >= MAX_WAITING:
                 await self._wait_for_room(deadline)
-            if self.closed or loop.time() >= deadline:
-                ticket.tell(position, self._failure("it was never sent", unknown=False))
-                continue
-            self._batcher.add((envelope, ticket, position, deadline))
-        await ticket.done
+            self._hand_over((envelope, ticket, position, deadline), late=loop.time() >= deadline)
+        await done
         if ticket.failures:
             raise self._verdict(ticket.failures, len(envelopes))
+
+    def post(self, envelope: Envelope, done: Callable[[], object]) -> Ticket:
+        """Send one message and return at once; `done` is called when the ticket has its verdict.
+
+        It does not wait for room: for callers that send one after the other, each in a thread of its own.
+        """
+        ticket = Ticket(1, done)
+        deadline = asyncio.get_running_loop().time() + self._send_timeout
+        self._hand_over((envelope, ticket, 0, deadline), late=False)
+        return ticket
+
+    def _hand_over(self, item: Item, *, late: bool) -> None:
+        if self.closed or late:
+            item[1].tell(item[2], self._failure("it was never sent", unknown=False))
+        else:
+            self._batcher.add(item)
 
     async def flush(self) -> None:
         """Wait until nothing is under way."""
@@ -183,6 +198,27 @@ class Outbox:
         return error
 
 
+def _finish(done: asyncio.Future[None]) -> None:
+    if not done.done():  # nobody waits any more, where it was cancelled
+        done.set_result(None)
+
+
+class Posted:
+    """A message that was handed over, and its verdict once there is one."""
+
+    __slots__ = ("_id", "_ticket")
+
+    def __init__(self, identity: str, ticket: Ticket) -> None:
+        self._id = identity
+        self._ticket = ticket
+
+    def verdict(self) -> str:
+        """Return the id of a confirmed message, or raise the SendError."""
+        for failure in self._ticket.failures.values():
+            raise failure
+        return self._id
+
+
 class Producer:
     """Send to one queue or topic. Leaving `async with` waits until everything is confirmed."""
 
@@ -235,6 +271,12 @@ class Producer:
         envelope = envelope_of(payload, given, self._outbox.terms, time.time())
         await self._outbox.send([envelope])
         return envelope.id
+
+    def post(self, payload: object, given: Given, done: Callable[[], object]) -> Posted:
+        """Hand one message over, for anyqueue.sync, without waiting; `done` is called when it has its verdict."""
+        self._check_open()
+        envelope = envelope_of(payload, given, self._outbox.terms, time.time())
+        return Posted(envelope.id, self._outbox.post(envelope, done))
 
     async def send_many(
         self,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from anyqueue import _client
 from anyqueue._arguments import DEFAULT, Default
+from anyqueue._outgoing import Given
 from anyqueue._portal import BorrowedPortal, Portal
 from anyqueue.driver import Address, Depth, Feature, Limits, Progress, Queue
 from anyqueue.policy import Retry
@@ -131,10 +132,7 @@ class Client:
         priority: int | None = None,
     ) -> str:
         """Send one message and return its id once confirmed, as anyqueue.Client.send()."""
-        return self._portal.call(
-            self._client.send,
-            address,
-            payload,
+        given = Given(
             id=id,
             headers=headers,
             content_type=content_type,
@@ -144,6 +142,7 @@ class Client:
             expires=expires,
             priority=priority,
         )
+        return self._portal.await_end(lambda done: self._client.producer(address).post(payload, given, done)).verdict()
 
     def request(
         self,
@@ -283,9 +282,7 @@ class Producer:
         priority: int | None = None,
     ) -> str:
         """Send one message and return its id once confirmed, as anyqueue.Producer.send()."""
-        return self._portal.call(
-            self._producer.send,
-            payload,
+        given = Given(
             id=id,
             headers=headers,
             content_type=content_type,
@@ -295,6 +292,7 @@ class Producer:
             expires=expires,
             priority=priority,
         )
+        return self._portal.await_end(lambda done: self._producer.post(payload, given, done)).verdict()
 
     def send_many(
         self,

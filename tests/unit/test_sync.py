@@ -31,7 +31,7 @@ PAIRS = [
     ),
 ]
 BLOCKING = {"__aenter__": "__enter__", "__aexit__": "__exit__", "__aiter__": "__iter__", "__anext__": "__next__"}
-INTERNAL = {"claim", "settle_with", "again"}
+INTERNAL = {"claim", "settle_with", "again", "post"}
 
 
 def members(kind: type) -> dict[str, Any]:
@@ -403,3 +403,46 @@ def test_a_blocked_broker_is_a_send_error(room: str, monkeypatch: pytest.MonkeyP
     with sync.connect(room, send_timeout=0.05) as client, pytest.raises(SendError) as caught:
         client.send("q", b"")
     assert caught.value.unknown
+
+
+def test_a_wait_ends_with_its_callback_with_an_error_or_with_the_loop() -> None:
+    portal = Portal()
+    portal.start()
+
+    def at_once(done: Callable[[], None]) -> str:
+        done()
+        done()
+        return "at once"
+
+    def later(done: Callable[[], None]) -> str:
+        asyncio.get_running_loop().call_later(0.01, done)
+        return "later"
+
+    def refuse(done: Callable[[], None]) -> str:
+        done()
+        raise ValueError("refused")
+
+    assert [portal.await_end(at_once), portal.await_end(later)] == ["at once", "later"]
+    with pytest.raises(ValueError, match="refused"):
+        portal.await_end(refuse)
+
+    begun, errors = threading.Event(), list[BaseException]()
+
+    def never(_done: Callable[[], None]) -> None:
+        begun.set()
+
+    def wait() -> None:
+        try:
+            portal.await_end(never)
+        except Closed as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    begun.wait()
+    portal.stop()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert len(errors) == 1
+    with pytest.raises(Closed):
+        portal.await_end(at_once)
