@@ -133,4 +133,4 @@ async def test_a_delay_of_one_is_kept_for_the_other(clients: dict[str, Client], 
     message = await take(clients[receiver], queue)
     assert message.death is None
     assert message.attempt == 1
-    assert 0.5 <= time.time() - begun < 3
+    assert 0.5 <= time.time() - begun < 20

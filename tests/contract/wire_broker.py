@@ -214,7 +214,7 @@ class WireBroker(Broker):
         if not self._process:
             command = [sys.executable, __file__, "start", str(self.port), str(self.path)]
             self._process = int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)  # noqa: S603 -- ours
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
                 return

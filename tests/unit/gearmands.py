@@ -50,7 +50,7 @@ class Gearmand:
             f"--libsqlite3-db={self._folder / 'queue.sqlite3'}",
         ]
         self._process = subprocess.Popen([PROGRAM, *arguments], stderr=subprocess.DEVNULL)  # noqa: S603 -- ours
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()

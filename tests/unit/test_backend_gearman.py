@@ -147,7 +147,7 @@ async def test_a_delayed_message_reaches_an_idle_consumer_in_time(client: anyque
         start = time.time()
         await client.send("q", b"later", delay=2)
         (message,) = await messages.receive()
-        assert 2 <= time.time() - start <= 3.5
+        assert 2 <= time.time() - start <= 10
         await message.ack()
 
 

@@ -300,7 +300,7 @@ asyncio.run(main())
         assert await asyncio.to_thread(heard, process) == "sent"
         begun = time.monotonic()
         assert (await waiting)[0].envelope.id == "1"
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 10
     await driver.close()
 
 

@@ -158,7 +158,7 @@ async def test_release_later_is_not_early(driver: Driver) -> None:
     await subscription.settle([(delivery, Release(delay=0.15, failed_at=before))])
     assert (await driver.depth(Q)).delayed == 1
     await take(subscription, 1)
-    assert before + 0.15 <= time.time() < before + 1
+    assert before + 0.15 <= time.time() < before + 8
 
 
 async def test_delays_are_independent_and_never_early(driver: Driver) -> None:
@@ -167,7 +167,7 @@ async def test_delays_are_independent_and_never_early(driver: Driver) -> None:
     await driver.send(Q, [Envelope(id="late", body=b"", not_before=now + 60)])
     await driver.send(Q, [Envelope(id="soon", body=b"", not_before=now + 0.1)])
     assert ids(await take(subscription, 1)) == ["soon"]
-    assert now + 0.1 <= time.time() < now + 1
+    assert now + 0.1 <= time.time() < now + 8
     assert (await driver.depth(Q)).delayed == 1
 
 
@@ -302,7 +302,7 @@ async def test_deleting_a_queue_tells_who_waits(driver: Driver) -> None:
     await turn()
     await driver.delete(Q)
     with pytest.raises(QueueNotFound):
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 30)
 
 
 async def test_closing_the_driver_ends_a_waiting_receive(driver: Driver) -> None:
@@ -312,7 +312,7 @@ async def test_closing_the_driver_ends_a_waiting_receive(driver: Driver) -> None
     await driver.close()
     await driver.close()
     with pytest.raises(ConnectionLost):
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 30)
     for call in (driver.send(Q, some(1)), driver.depth(Q), driver.subscribe(Spec(address=Q)), subscription.receive(1)):
         with pytest.raises(Closed):
             await call

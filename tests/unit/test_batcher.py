@@ -115,7 +115,7 @@ def test_one_alone_or_many_together(visitors: list[tuple[bool, int, bool]]) -> N
         given_up = [task for task in waiting if not task.done() and _waits(task)]
         for task in given_up:
             task.cancel()
-        await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+        await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 30)
         assert finished == len(tasks) - sum(task.cancelled() for task in tasks)
 
     def _waits(task: asyncio.Task[None]) -> bool:
@@ -132,9 +132,9 @@ async def test_leaving_lets_those_who_wait_in_together() -> None:
     await asyncio.sleep(0)
     assert not any(task.done() for task in others)
     gate.leave()
-    await asyncio.wait_for(asyncio.gather(*others), 5)
+    await asyncio.wait_for(asyncio.gather(*others), 30)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(gate.enter(alone=True), 0.01)
     for _ in others:
         gate.leave()
-    await asyncio.wait_for(gate.enter(alone=True), 5)
+    await asyncio.wait_for(gate.enter(alone=True), 30)

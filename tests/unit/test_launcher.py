@@ -53,7 +53,7 @@ def marked(tmp_path: Path) -> Iterator[Marked]:
     made.end()
 
 
-def until(fact: Callable[[], bool], *, seconds: float = 10) -> None:
+def until(fact: Callable[[], bool], *, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not fact():
         assert time.monotonic() < deadline

@@ -20,7 +20,7 @@ from anyqueue.testing.residue import residue, snapshot
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-SOON: Final = 5.0
+SOON: Final = 30.0
 """Seconds in which something must happen."""
 ABSENT: Final = 0.1
 """Seconds in which something must not."""

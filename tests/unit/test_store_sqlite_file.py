@@ -255,7 +255,7 @@ def test_the_wal_is_written_back_in_time(file: SqliteFile, path: str, monkeypatc
         reader.execute("SELECT * FROM meta").fetchall()
         begun = time.monotonic()
         assert work(20) > 50_000
-        assert time.monotonic() - begun < 20 * 0.1
+        assert time.monotonic() - begun < 20
     work(60)
     assert wal.stat().st_size < 100_000
 

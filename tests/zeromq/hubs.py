@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from anyqueue.backends.zeromq.serve import HubServer
 
 Run = Callable[..., "Hub"]
-PATIENCE: Final = 10.0
+PATIENCE: Final = 30.0
 
 
 class Hub:

@@ -79,7 +79,7 @@ async def test_closing_waits_for_what_was_handed_over_and_not_for_ever(push: str
     ):
         await sender.send("q", bytes(1_000_000))
         await messages.receive()
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 20
 
 
 async def test_a_retry_runs_in_the_same_process(push: str) -> None:

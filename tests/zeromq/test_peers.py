@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from anyqueue import Message
     from anyqueue.backends.zeromq.vault import SqliteVault
 
-PATIENCE: Final = 5.0
+PATIENCE: Final = 30.0
 
 
 def hold(stranger: Stranger, heartbeat: float = 10.0) -> tuple[bytes, list[Any]]:
@@ -143,7 +143,7 @@ def test_two_hubs_do_not_share_a_port(run: Run, tmp_path: Path) -> None:
 @pytest.fixture
 def durable(tmp_path: Path) -> Iterator[tuple[HubProcess, str]]:
     port = free_port()
-    process = HubProcess(port, ["--store", f"sqlite:///{tmp_path}/hub.db", "--drain", "5"], tmp_path / "log")
+    process = HubProcess(port, ["--store", f"sqlite:///{tmp_path}/hub.db", "--drain", "30"], tmp_path / "log")
     process.start()
     yield process, f"zmq://127.0.0.1:{port}"
     process.kill()
@@ -228,7 +228,7 @@ async def test_a_second_sigterm_ends_the_hub_at_once(durable: tuple[HubProcess, 
         assert process.alive()
         begun = time.monotonic()
         await asyncio.to_thread(process.stop)
-        assert time.monotonic() - begun < 2.0
+        assert time.monotonic() - begun < 20
     process.start()
     async with anyqueue.connect(url) as client, client.consumer("q") as messages:
         (message,) = await messages.receive()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Tier = Literal["fast", "fault", "soak"]
 Run = Callable[["Trial"], Awaitable[None]]
-TIMEOUTS: Final[dict[Tier, float]] = {"fast": 90.0, "fault": 180.0, "soak": 900.0}
+TIMEOUTS: Final[dict[Tier, float]] = {"fast": 240.0, "fault": 360.0, "soak": 900.0}
 _ID: Final = re.compile(r"[A-Z][0-9]+[a-z]?")
 _registered: Final[dict[str, Case]] = {}
 

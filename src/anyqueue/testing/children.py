@@ -21,7 +21,7 @@ from anyqueue.testing.history import Record, read_journal
 if TYPE_CHECKING:
     from pathlib import Path
 
-GRACE: Final = 15.0
+GRACE: Final = 40.0
 POLL: Final = 0.01
 
 

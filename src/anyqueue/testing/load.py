@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from anyqueue import Client, Message
     from anyqueue.testing.trial import Trial
 
-DEAF: Final = 8.0
+DEAF: Final = 30.0
 """Seconds without a message after which a consumer that should be consuming is deaf."""
 
 

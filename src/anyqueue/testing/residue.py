@@ -14,7 +14,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PATIENCE: Final = 3.0
+PATIENCE: Final = 15.0
 """Seconds that something on its way out is waited for."""
 
 

@@ -268,7 +268,7 @@ async def outcome_of(call: functools.partial[Any], *given: Mapping[str, object])
     try:
         result = call(**others)
         if inspect.isawaitable(result):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 result = await result
     except Exception as error:  # noqa: BLE001 -- it is what the case looks at
         return error

@@ -204,11 +204,11 @@ async def b3(t: Trial) -> None:
             async with client.consumer(queue, prefetch=plan["prefetch"]) as messages:
                 await client.producer(queue).send_many([b"%d" % number for number in range(there)])
                 begun = time.monotonic()
-                got = await messages.receive(plan["limit"], timeout=5 if there >= most else 0.05)
+                got = await messages.receive(plan["limit"], timeout=30 if there >= most else 0.05)
                 waited = time.monotonic() - begun
                 assert len(got) == most if there >= most else waited >= 0.05
                 await asyncio.gather(*(message.ack() for message in got))
-                late = [asyncio.create_task(messages.receive(most, timeout=5))]
+                late = [asyncio.create_task(messages.receive(most, timeout=30))]
                 await asyncio.sleep(0)
                 missing = most - (there - len(got))
                 for number in range(max(missing, 0)):

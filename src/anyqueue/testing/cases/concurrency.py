@@ -112,7 +112,7 @@ async def p2(t: Trial) -> None:
     async def check(point: tuple[int, int, int]) -> None:
         at, senders, prefetch = point
         queue, taken = t.queue(), set[str]()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             async with t.connect() as client:
                 for number in range(4):
                     await t.history.send(client, queue, b"%d" % number, who="before")
@@ -170,7 +170,7 @@ async def p2b(t: Trial) -> None:
         client.open()
         acts = [lambda: send_until_closed(client, queue, confirmed, begun)] * 4  # noqa: B023 -- run before the next turn
         acts += [lambda: subscribe_until_closed(t, client)]  # noqa: B023 -- as above
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             racing = asyncio.create_task(in_threads(acts))
             await t.eventually(begun.is_set)
             await asyncio.sleep(t.random.uniform(0, 0.005))

@@ -212,7 +212,7 @@ async def x6(t: Trial) -> None:
 async def full_disk(t: Trial) -> None:
     """Let the disk take no more, prove that sends raise, and that all goes on when it takes again."""
     queue = t.queue()
-    async with t.connect(send_timeout=1.0) as client:
+    async with t.connect(send_timeout=5.0) as client:
         await t.history.send(client, queue, b"before")
         with file_limit(64 * 1024):
             taken = await fill(t, client, queue)

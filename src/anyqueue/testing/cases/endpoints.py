@@ -14,6 +14,7 @@ from anyqueue.testing.case import case
 from anyqueue.testing.load import Ways, loaded
 from anyqueue.testing.proxy import Proxy
 from anyqueue.testing.raising import raises
+from anyqueue.testing.trial import LATE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
     from anyqueue import Message
     from anyqueue.testing.trial import Trial
 
-DEADLINE: Final = 1.0
-SLACK: Final = 1.0
-"""Seconds that a machine under load may add."""
+DEADLINE: Final = 3.0
 RESUMES: Final = 2.0
 QUIET: Final = 0.6
 """Seconds in which a client that must not try again would have."""
@@ -102,7 +101,7 @@ async def fails(t: Trial, proxy: Proxy, sentence: str, *, may_be_over: bool = Fa
         return
     assert isinstance(error, ConnectFailed), f"{sentence}: {error!r} instead of ConnectFailed"
     took = time.monotonic() - begun
-    assert took <= DEADLINE + SLACK, f"{sentence}: failed after {took:.1f} s"
+    assert took <= DEADLINE + LATE, f"{sentence}: failed after {took:.1f} s"
     assert proxy.connections - before <= 1, f"{sentence}: {proxy.connections - before} attempts"
     assert str(proxy.port) in str(error), f"{sentence}: {error} does not name the port"
     assert error.__cause__ is not None, f"{sentence}: {error} has lost its cause"
@@ -140,7 +139,7 @@ async def c6(t: Trial) -> None:
             up.accept()
             down.refuse()
             down.cut(t.random.choice(("rst", "fin")))
-            await load.hears(beside, b"moved %d" % number, RESUMES + SLACK)
+            await load.hears(beside, b"moved %d" % number, RESUMES + LATE)
             await t.history.send(load.client, queue, b"sent %d" % number)
     second.heal()
     first.heal()
@@ -253,11 +252,11 @@ async def y4(t: Trial) -> None:
     async with t.connect(forbidden.url, hooks=[ways]) as client, client.consumer(forbidden.allowed) as messages:
         for number in range(3):
             sends = [client.send(forbidden.allowed, b"%d" % number), client.send(forbidden.queue, b"never")]
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 allowed, refused = await asyncio.gather(*sends, return_exceptions=True)
             assert isinstance(allowed, str), f"what is allowed ended with {allowed!r}"
             told(refused, forbidden.queue)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 told(await outcome(lambda: consumed(t, forbidden.url, forbidden.queue)), forbidden.queue)
                 (message,) = await messages.receive()
                 await message.ack()

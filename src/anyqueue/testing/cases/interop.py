@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from anyqueue.testing.trial import Trial
 
 GROUP: Final = "Interop"
-DEAF: Final = 8.0
+DEAF: Final = 30.0
 """Seconds without a message after which a consumer that should be consuming is deaf."""
 NAMES: Final = st.from_regex(r"[A-Za-z][A-Za-z0-9_-]{0,20}", fullmatch=True).filter(
     lambda name: not name.lower().startswith("aq-")
@@ -167,7 +167,7 @@ async def i6(t: Trial) -> None:
     queue, other = t.queue(), t.queue()
     argument = await t.harness.mismatched(queue)
     await t.foreign.put(queue, b"there before", {})
-    async with t.connect(send_timeout=5.0) as client:
+    async with t.connect(send_timeout=20.0) as client:
         if argument is not None:
             await refused(t, client, queue, argument)
         else:
@@ -212,7 +212,7 @@ async def n8(t: Trial) -> None:
     async def handle(message: Message) -> None:
         seen.add(message.body)
 
-    async with t.connect(send_timeout=5.0) as client, running(client, queue, handle, dead_letter=None):
+    async with t.connect(send_timeout=20.0) as client, running(client, queue, handle, dead_letter=None):
         for number in range(3):
             await told(t, client, queue, b"message %d" % number)
             await t.eventually(lambda count=number + 1: len(seen) == count)  # type: ignore[misc]  # a closure

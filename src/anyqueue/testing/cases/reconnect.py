@@ -14,6 +14,7 @@ from anyqueue.testing.case import case
 from anyqueue.testing.load import DEAF, Ways, loaded
 from anyqueue.testing.raising import raises
 from anyqueue.testing.residue import leftover, snapshot
+from anyqueue.testing.trial import LATE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -31,8 +32,6 @@ RESUMES: Final = 2.0
 """Seconds after the broker answers again in which a client is consuming."""
 HEARTBEAT: Final = 1.0
 WAYS: Final[tuple[Direction, ...]] = ("up", "down")
-SLACK: Final = 1.0
-"""Seconds that a machine under load may add."""
 
 
 @case(
@@ -54,7 +53,7 @@ async def n1(t: Trial) -> None:
         await load.hears(beside, b"before")
         for number in range(3):
             await away(t, proxy, "rst" if number % 2 else "fin")
-            await load.hears(beside, b"idle %d" % number, RESUMES)
+            await load.hears(beside, b"idle %d" % number, RESUMES + LATE)
             await t.history.send(load.client, idle, b"sent %d" % number)
             assert not load.failed
     await saturated(t, proxy, blocked)
@@ -146,7 +145,7 @@ async def n2(t: Trial) -> None:
 
 async def unconfirmed(t: Trial, proxy: Proxy, queue: str) -> str:
     """Send what the broker takes and never confirms; return its id."""
-    async with t.connect(t.url(through=proxy), send_timeout=1.0, hooks=[Ways(t)]) as client:
+    async with t.connect(t.url(through=proxy), send_timeout=4.0, hooks=[Ways(t)]) as client:
         await t.history.send(client, queue, b"confirmed")
         before = await t.total(queue)
         proxy.hold("down")
@@ -185,7 +184,7 @@ async def half_open(t: Trial, direction: Literal["up", "down", "both"]) -> None:
         before = len(load.ways.lost)
         proxy.blackhole(direction)
         send = asyncio.create_task(t.history.send(load.client, queue, b"into the hole"))
-        most = 10 * HEARTBEAT if direction == "up" else 2 * HEARTBEAT + SLACK
+        most = 10 * HEARTBEAT + LATE if direction == "up" else 2 * HEARTBEAT + LATE
         await t.eventually(lambda: len(load.ways.lost) >= before + 2, most, f"half-open ({direction}) was noticed")
         proxy.heal()
         await load.hears(beside, b"after")

@@ -36,7 +36,7 @@ async def j5(t: Trial) -> None:
     async with t.connect() as other:
         async with running(other, queue, handle, concurrency=2):
             child = t.child("dies", Script(role="requester", queue=queue), url=t.url(reply_lasts=LASTS))
-            await asyncio.wait_for(begun.wait(), 10)
+            await asyncio.wait_for(begun.wait(), 30)
             await child.kill()
             go.set()
             async with requester(t) as client:
@@ -94,7 +94,7 @@ async def j7(t: Trial) -> None:
                 begun.clear()
                 go.clear()
                 asked = asyncio.create_task(client.request(queue, number))
-                await asyncio.wait_for(begun.wait(), 10)
+                await asyncio.wait_for(begun.wait(), 30)
                 proxy.refuse()
                 proxy.cut("rst" if number % 2 else "fin")
                 if number < 2:

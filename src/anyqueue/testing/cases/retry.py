@@ -15,6 +15,7 @@ from anyqueue.testing.acts import crash, is_empty, running
 from anyqueue.testing.case import case
 from anyqueue.testing.children import Script
 from anyqueue.testing.faults import POINTS, between
+from anyqueue.testing.trial import LATE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +70,7 @@ async def t1(t: Trial) -> None:
 
 @case("T2", "between attempts lies the backoff: never less, and little more", group=GROUP)
 async def t2(t: Trial) -> None:
-    """T2: between attempts lies the backoff: never less, and little more (the grain of delays, and one second)."""
+    """T2: between attempts lies the backoff: never less, and little more (the grain of delays)."""
     queue = t.queue()
     retry = Retry(attempts=4, initial=0.08, factor=2, jitter=0.5)
     failed: dict[str, list[float]] = {}
@@ -91,7 +92,7 @@ async def t2(t: Trial) -> None:
     for identity, times in failed.items():
         for attempt, (end, start) in enumerate(zip(times, begun[identity][1:], strict=True), 1):
             least, most = retry.delay(attempt, chance=1.0), retry.delay(attempt)
-            assert least - 0.001 <= start - end <= most + grain + 1, f"attempt {attempt} after {start - end:.3f} s"
+            assert least - 0.001 <= start - end <= most + grain + LATE, f"attempt {attempt} after {start - end:.3f} s"
 
 
 @case("T3", "no schedule leaves its bounds, and none overflows, at attempt 10^6 either", group=GROUP)
@@ -247,7 +248,7 @@ async def t7(t: Trial) -> None:
             for number in range(50):
                 await sender.send(queue, b"%d" % number)
             await t.eventually(lambda: len(handled) >= 51)
-            assert time.monotonic() - begun < 5
+            assert time.monotonic() - begun < LATE
             calls.clear()
             spent = time.process_time()
             await asyncio.sleep(0.5)  # a measured span, not a wait for anything

@@ -111,7 +111,7 @@ def show(seen: list[str], act: Callable[[URL], object], url: URL) -> None:
 async def opened(seen: list[str], client: Client) -> None:
     """Open a client that may or may not take the password, and collect what it says."""
     seen += [repr(client), str(client.url), repr(client.url)]
-    async with asyncio.timeout(5), client:
+    async with asyncio.timeout(30), client:
         seen.append(repr(client))
 
 

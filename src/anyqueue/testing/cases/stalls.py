@@ -105,8 +105,8 @@ async def never_waits(t: Trial) -> None:
         ran.append((threading.get_ident(), len(beats) - begun))
 
     heart = asyncio.create_task(beat(beats))
-    async with t.connect(send_timeout=0.5) as client:
-        await client.send(queue, b"x")
+    async with t.connect() as patient, t.connect(send_timeout=0.5) as client:
+        await patient.send(queue, b"x")
         consumer = client.consumer(queue)
         running = asyncio.create_task(consumer.run(sleep))
         await t.eventually(lambda: ran)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-PATIENCE: Final = 5.0
+PATIENCE: Final = 30.0
 STATISTICS: Final = "/queue/ActiveMQ.Statistics."
 SCHEDULER: Final = "/topic/ActiveMQ.Scheduler.Management"
 END: Final = "ActiveMQ.Statistics.Destination.List.End.With.Null"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LINE: Final = b"aq1 "
 PLAIN: Final = re.compile(rb"aq[btj]([0-9A-Za-z]{32})-")
 """The unique id of a message that is nothing but a body: the message's id is in it."""
-TIMEOUT: Final = 500
+TIMEOUT: Final = 3000
 """Milliseconds that a worker waits for a job."""
 PHP: Final = """
 [$_, $port, $act, $queue] = $argv;

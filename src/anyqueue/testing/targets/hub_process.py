@@ -19,7 +19,7 @@ from anyqueue.testing.harness import Broker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-PATIENCE: Final = 20.0
+PATIENCE: Final = 40.0
 POLL: Final = 0.01
 LOG_END: Final = 4000
 

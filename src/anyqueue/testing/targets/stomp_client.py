@@ -24,8 +24,8 @@ import stomp  # it looks into the DNS unless it is told not to, before it is imp
 if TYPE_CHECKING:
     from stomp.utils import Frame
 
-PATIENCE: Final = 5.0
-QUIET: Final = 0.5
+PATIENCE: Final = 30.0
+QUIET: Final = 3.0
 """Seconds without a message after which a queue has none ready."""
 BROKERS: Final = frozenset(
     [

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
 SPACE: Final = "{urn:anyqueue:1}"
-PATIENCE: Final = 15.0
+PATIENCE: Final = 30.0
 TRIES: Final = 10
 """Looks at a queue that does not hold still before it is counted as it is, moving messages too."""
 BESIDE: Final = ("aq.held.", "aq.topic.", "aq.groups.", "aq.proof.")
