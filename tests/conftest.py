@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from hypothesis import settings
+
 if TYPE_CHECKING:
     import pytest
 
@@ -22,6 +24,9 @@ pytest_plugins = ["anyqueue.testing.plugin"]
 
 # Started in the background of a script, a process ignores SIGINT, and so do its children: what is tested here does not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Of Hypothesis: no deadline an example, which a busy machine exceeds; the same examples in every run.
+settings.load_profile("ci")
 
 ROOT: Final = Path(__file__).parents[1]
 WORKER: Final = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")

@@ -182,6 +182,14 @@ def test_a_delay_on_activemq_is_a_header_and_only_a_future_one() -> None:
     assert b"SCHEDULED" not in dialect.frame(place, Envelope(id="i", body=b"", not_before=NOW - 1), 1, NOW)
 
 
+def test_a_reply_on_activemq_expires_with_its_queue_and_nothing_else_does() -> None:
+    dialect, envelope = ActiveMQ(scheduler=True), Envelope(id="i", body=b"", expires_at=NOW + 5)
+    reply = dialect.frame(dialect.place(Queue("aq.reply.300.token"), None, NOW), envelope, 1, NOW)
+    assert b"\nexpires:%d\n" % round((NOW + 300) * 1000) in reply
+    for other in (Queue("q"), Queue("aq.reply.x"), Topic("aq.reply.300.token")):
+        assert b"\nexpires:" not in dialect.frame(dialect.place(other, None, NOW), envelope, 1, NOW)
+
+
 @given(st.floats(min_value=0.0001, max_value=40 * 86400))
 def test_a_delay_is_never_early_and_late_by_its_share(seconds: float) -> None:
     step = names.delay_step(seconds) / 1000

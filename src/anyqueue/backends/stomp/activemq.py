@@ -4,6 +4,7 @@
   acknowledged, and what is dead-lettered or released is moved in a transaction (see `moves`).
 * The scheduler delays, where it is on (see `probe`). It begins at the next half second.
 * `expires` is not used: the broker would send what has expired to its own dead-letter queue. The consumer checks.
+  A reply has it: a policy ends a queue only once it is empty, and nobody misses a late reply.
 * What others put into `ActiveMQ.DLQ` can be consumed like any queue: where it came from and why is read as a death.
 """
 
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from anyqueue.backends.declared import DECLARED
 from anyqueue.backends.stomp import headers, names, plain
 from anyqueue.backends.stomp.dialect import Place, Read, Source, accept
-from anyqueue.driver import Address, Envelope, Feature, Limits, Queue, Spec, Topic
+from anyqueue.driver import Address, Envelope, Feature, Limits, Queue, Spec, Topic, reply_lasts
 
 if TYPE_CHECKING:
     from anyqueue.backends.stomp.frames import Raw
@@ -60,6 +61,8 @@ class ActiveMQ:
             told += f"timestamp:{max(int(envelope.timestamp * 1000), 0)}\n"
         if envelope.not_before is not None and envelope.not_before > now:
             told += f"AMQ_SCHEDULED_DELAY:{math.ceil((envelope.not_before - now) * 1000)}\n"
+        if place.lasts is not None:
+            told += f"expires:{math.ceil((now + place.lasts) * 1000)}\n"
         if envelope.priority is not None:
             told += f"priority:{envelope.priority}\n"
         if receipt is not None:
@@ -110,7 +113,8 @@ def _place(address: Address) -> Place:
         destination = f"/topic/{names.active_topic(address.name)}"
     else:
         destination = f"/queue/{names.active_queue(address.name)}"
-    return Place(f"SEND\ndestination:{headers.escape(destination)}\npersistent:true\n".encode())
+    lasts = reply_lasts(address.name) if isinstance(address, Queue) else None
+    return Place(f"SEND\ndestination:{headers.escape(destination)}\npersistent:true\n".encode(), lasts=lasts)
 
 
 def _origin(destination: str) -> str:

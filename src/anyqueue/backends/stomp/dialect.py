@@ -31,6 +31,8 @@ class Place(msgspec.Struct, frozen=True):
     prefix: bytes
     """What every SEND to it begins with."""
     declares: tuple[Declared, ...] = ()
+    lasts: int | None = None
+    """Seconds after which nobody wants the message any more; None is for ever."""
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
