@@ -272,8 +272,8 @@ class Producer:
         await self._outbox.send([envelope])
         return envelope.id
 
-    def post(self, payload: object, given: Given, done: Callable[[], object]) -> Posted:
-        """Hand one message over, for anyqueue.sync, without waiting; `done` is called when it has its verdict."""
+    def _post(self, payload: object, given: Given, done: Callable[[], object]) -> Posted:
+        """Hand one message over without waiting, for anyqueue.sync; `done` is called when it has its verdict."""
         self._check_open()
         envelope = envelope_of(payload, given, self._outbox.terms, time.time())
         return Posted(envelope.id, self._outbox.post(envelope, done))

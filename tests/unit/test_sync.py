@@ -31,7 +31,7 @@ PAIRS = [
     ),
 ]
 BLOCKING = {"__aenter__": "__enter__", "__aexit__": "__exit__", "__aiter__": "__iter__", "__anext__": "__next__"}
-INTERNAL = {"claim", "settle_with", "again", "post"}
+INTERNAL = {"claim", "settle_with", "again"}
 
 
 def members(kind: type) -> dict[str, Any]:
