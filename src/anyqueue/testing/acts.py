@@ -6,6 +6,10 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from anyqueue.testing.harness import Count
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -75,10 +79,19 @@ async def bury(t: Trial, client: Client, queue: str, count: int, **fields: Any) 
     return sent
 
 
-def is_empty(t: Trial, queue: str) -> Callable[[], Awaitable[bool]]:
+class Empty(msgspec.Struct, frozen=True):
+    """True where the broker counts nothing; prints what it counts."""
+
+    count: Count
+
+    def __bool__(self) -> bool:
+        return not self.count.total
+
+
+def is_empty(t: Trial, queue: str) -> Callable[[], Awaitable[Empty]]:
     """Return the fact that the broker counts nothing in a queue."""
 
-    async def empty() -> bool:
-        return await t.total(queue) == 0
+    async def empty() -> Empty:
+        return Empty(await t.foreign.count(queue))
 
     return empty
