@@ -66,7 +66,7 @@ types: $(call installed,dev) ## mypy, strict
 
 .PHONY: bench
 bench: $(call installed,bench) ## ratios against raw clients and peers, into docs/benchmarks.md (ARGS='--group RabbitMQ')
-	@$(BIN)/python benchmarks/run.py --write docs/benchmarks.md --quote README.md $(ARGS)
+	@$(BIN)/python benchmarks/run.py --write docs/benchmarks.md --quote README.md --plots docs $(ARGS)
 
 .PHONY: docs
 docs: $(call installed,docs) ## the documentation as a site, in site/; a broken link or an unknown name fails

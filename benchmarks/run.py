@@ -1,7 +1,7 @@
 """Run the benchmarks, print the table, and on request write it into the documents.
 
     python benchmarks/run.py [--group GROUP ...] [--only NAME ...] [--quick] [--rounds N] [--dir FOLDER]
-                             [--write FILE ...] [--quote FILE ...]
+                             [--write FILE ...] [--quote FILE ...] [--plots FOLDER]
 
 A table is written into a document where all of its group was run; the others stay as they are there.
 
@@ -38,6 +38,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--dir", type=Path, default=Path("build"), help="where the databases go: a real disk (build)")
     parser.add_argument("--write", type=Path, nargs="+", default=[], metavar="FILE", help="put the table in there")
     parser.add_argument("--quote", type=Path, nargs="+", default=[], metavar="FILE", help="put the short one in there")
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw each table in there")
     return parser.parse_args()
 
 
@@ -62,6 +63,15 @@ def tables(results: list[Result], folder: Path, make: Callable[[list[Result]], s
     return {group: f"**{group}**, {where}\n\n{make(ours)}" for group, ours in found.items()}
 
 
+def draw(results: list[Result], texts: dict[str, str], folder: Path) -> None:
+    """Draw each group that was run whole, and show the picture under its table."""
+    from plot import file_of, plot  # noqa: PLC0415 -- what is not drawn needs no plotting library
+
+    for group in whole(results) & texts.keys():
+        if plot([each for each in results if each.benchmark.group == group], folder / file_of(group)):
+            texts[group] += f"\n![{group}: the ratios, and what was aimed at]({file_of(group)})\n"
+
+
 def whole(results: list[Result]) -> set[str]:
     """Return the groups of which everything was run."""
     done = {result.benchmark.name for result in results}
@@ -79,6 +89,8 @@ def main() -> None:
     results = run(chosen, quick=given.quick, rounds=given.rounds, folder=given.dir)
     texts = tables(results, given.dir, table)
     print("\n".join(texts.values()), end="")
+    if given.plots:
+        draw(results, texts, given.plots)
     for paths, made in ((given.write, texts), (given.quote, tables(results, given.dir, quote))):
         for path in paths:
             insert(path, {group: text for group, text in made.items() if group in whole(results)}, GROUPS)
