@@ -87,6 +87,12 @@ class Declarer:
                     await self._declare(name, dict(arguments), user, flags)
                     self._remember(name)
 
+    async def delete(self, name: str, *, user: str) -> None:
+        """Delete a queue with all that is in it, if there is one. Raises QueueError where it is forbidden."""
+        async with self._lock:
+            await self._ask(user, "the queue cannot be deleted", "queue_delete", queue=name)
+        self.forget(name)
+
     async def check(self, name: str, user: str) -> None:
         """Raise QueueNotFound unless a queue exists. What was found once is not asked for again."""
         if name not in self._known:
