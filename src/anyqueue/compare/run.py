@@ -103,7 +103,7 @@ async def compare(targets: Sequence[Target], settings: Settings, tell: Tell = la
     `tell` is called with what is being done. Cancelled, it deletes the queues first, which takes some seconds.
     """
     begun, prefix = time.time(), plan.prefix()
-    benches = [Bench(target, settings, prefix) for target in targets]
+    benches = [Bench(target, settings, f"{prefix}.{number}") for number, target in enumerate(targets, 1)]
     for bench in benches:
         await bench.measure(tell)
     tell("killing a consumer of each")

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 MOST: Final = 5000
 """Messages that a cell sends without anybody taking them."""
 MOST_BYTES: Final = 16 * 1024 * 1024
-ROUNDS: Final = 4
-"""Messages for each handler that wait to be handled, so that none is idle."""
-LEAST_WINDOW: Final = 200
+LEAST_WINDOW: Final = 8
+MOST_WINDOW: Final = 1000
+"""Messages on their way at once: more where more are handled, so that none is idle and the end is not waited for long."""
 SILENCE: Final = 5.0
 """Seconds without another message after which those that are missing are lost."""
 SAMPLES: Final = 500
@@ -83,7 +83,7 @@ class Workload:
     async def _through(self, step: Step, pause: float) -> Cell:
         """Keep so many messages on their way that no handler is idle; in the end wait for all of them."""
         tally, queue = Tally(step.size), self._name("through")
-        window = ROUNDS * step.concurrency if pause else max(LEAST_WINDOW, 2 * ROUNDS * step.concurrency)
+        least = LEAST_WINDOW + 2 * step.concurrency
         last = time.perf_counter()
         came = asyncio.Event()
 
@@ -97,7 +97,7 @@ class Workload:
 
         async with self._consuming(queue, handle, step.concurrency), self._client.producer(queue) as producer:
             begun = time.perf_counter()
-            await _feed(producer, tally, window, begun + self._settings.seconds, came)
+            await _feed(producer, tally, lambda: max(least, min(MOST_WINDOW, tally.handled // 2)), begun + self._settings.seconds, came)
             while tally.waiting and await _set(came, SILENCE):
                 pass
             handled, lost = tally.handled, tally.waiting
@@ -139,10 +139,10 @@ class Workload:
             consumer.stop()
 
 
-async def _feed(producer: Producer, tally: Tally, window: int, end: float, came: asyncio.Event) -> None:
-    """Send in batches for as long as there is time, never more on their way than `window`."""
+async def _feed(producer: Producer, tally: Tally, window: Callable[[], int], end: float, came: asyncio.Event) -> None:
+    """Send in batches for as long as there is time, never more on their way than `window()`."""
     while time.perf_counter() < end:
-        room = min(MANY, window - tally.waiting)
+        room = min(MANY, window() - tally.waiting)
         if room > 0:
             await producer.send_many(tally.bodies(room))
         elif not await _set(came, SILENCE):
