@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from anyqueue.compare import Settings, compare, page, target_of
+from anyqueue.compare import Settings, compare, page, targets_of
 from anyqueue.compare.words import count, duration, rate, size, verdict
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def comparison(
     )
     for file in filter(None, (html, json)):
         file.open("a").close()  # a file that cannot be written is found now, not after the run
-    report = _run([target_of(url) for url in urls], settings)
+    report = _run(targets_of(urls), settings)
     if isinstance(report, int):
         return report
     _print(report)

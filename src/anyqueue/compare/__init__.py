@@ -1,12 +1,12 @@
 """Compare backends: one workload over any set of URLs, one report (`anyqueue compare`, docs/compare.md).
 
-`results` says what a report holds, `plan` what is measured, `tally` how it is counted and put into figures: pure, as are
-`page`, `charts` and `scale`, which draw it. `workload` and `recovery` measure one broker, `run` goes over all of them and
-leaves no queue behind.
+`results` says what a report holds, `plan` what is measured, `tally` how it is counted and put into figures: pure, as
+are `page`, `charts` and `scale`, which draw it. `workload` and `recovery` measure one broker, `run` goes over all of
+them and leaves no queue behind.
 """
 
 from anyqueue.compare.page import page
-from anyqueue.compare.plan import Settings, Target, target_of
+from anyqueue.compare.plan import Settings, Target, targets_of
 from anyqueue.compare.results import Cell, Guarantee, Latency, Recovery, Report, Row
 from anyqueue.compare.run import compare
 
@@ -21,5 +21,5 @@ __all__ = [
     "Target",
     "compare",
     "page",
-    "target_of",
+    "targets_of",
 ]

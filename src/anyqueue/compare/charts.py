@@ -1,7 +1,7 @@
 """The pictures: SVG with classes for its colours, which the page's style says for light and dark. Pure.
 
-A row a backend, always in the order that was asked for; its name stands at the left of every picture. Axes are by powers
-of ten: between the fastest and the slowest broker lie three of them.
+A row a backend, always in the order that was asked for; its name stands at the left of every picture. Axes are by
+powers of ten: between the fastest and the slowest broker lie three of them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from html import escape
 from typing import TYPE_CHECKING, Final
 
 from anyqueue.compare.plan import main_size
-from anyqueue.compare.scale import Scale, decades, smoothed
+from anyqueue.compare.scale import Scale, around, smoothed
 from anyqueue.compare.tally import EDGES
 from anyqueue.compare.words import duration, rate, short, size
 
@@ -27,7 +27,7 @@ TOP: Final = 46
 ROW: Final = 34
 HILL: Final = 44
 """Height of a row with a distribution in it."""
-LONGEST: Final = 25
+LONGEST: Final = 22
 """Letters of a name that have room."""
 LATEST: Final = 100.0
 BEYOND: Final = 1.0
@@ -38,7 +38,7 @@ def through(report: Report) -> str:
     """Draw throughput by size: a panel a size, a dot each for the least and the most handlers at once."""
     few, many = report.concurrency[0], report.concurrency[-1]
     cells = [cell for row in report.rows for cell in row.cells if cell.operation == "through"]
-    low, high = decades((cell.rate for cell in cells), (1, 1000))
+    low, high = around((cell.rate for cell in cells), (1, 1000))
     panels = list(_panels(len(report.sizes)))
     drawn = [_names(report.rows, ROW)]
     for (left, right), each in zip(panels, report.sizes, strict=True):
@@ -47,6 +47,8 @@ def through(report: Report) -> str:
         for place, row in enumerate(report.rows):
             one, all_ = row.cell("through", each, few), row.cell("through", each, many)
             drawn.append(_rates(scale, _middle(place, ROW), [(one, "few"), (all_, "many")]))
+            if one is None and all_ is None and each == report.sizes[0]:
+                drawn.append(_remark(left, _middle(place, ROW) + 4, _reason(row)))
     return _svg("Throughput by size", len(report.rows) * ROW, drawn)
 
 
@@ -56,10 +58,10 @@ def sending(report: Report) -> str:
     middle = main_size(report.sizes)
     few, many = report.concurrency[0], report.concurrency[-1]
     cells = [cell for row in report.rows for cell in row.cells if cell.operation in {"send", "send_many"}]
-    low, high = decades((cell.rate for cell in cells), (1, 1000))
+    low, high = around((cell.rate for cell in cells), (1, 1000))
     scale = Scale(low, high, left, right - 34)
     ideal = many / report.pause if report.pause else 1.0
-    even = Scale(0, ideal, other, end - 34, logarithmic=False)
+    even = Scale(0, ideal, other, end - 48, logarithmic=False)
     drawn = [_names(report.rows, ROW)]
     drawn += [_title(left, f"sending alone, {size(middle)}"), _grid(scale, len(report.rows) * ROW, short)]
     drawn += [_title(other, f"a handler that takes {duration(report.pause)}, {many} at once")]
@@ -68,7 +70,8 @@ def sending(report: Report) -> str:
         y = _middle(place, ROW)
         marks = [(row.cell("send", middle, few), "few"), (row.cell("send", middle, many), "many")]
         drawn.append(_rates(scale, y, [*marks, (row.cell("send_many", middle, 1), "batch")]))
-        drawn.append(_bar(even, y, next((each for each in row.cells if each.operation == "slow" and each.concurrency == many), None)))
+        slow = (each for each in row.cells if each.operation == "slow" and each.concurrency == many)
+        drawn.append(_bar(even, y, next(slow, None)))
     return _svg("Sending alone, and a slow handler", len(report.rows) * ROW, drawn)
 
 
@@ -76,9 +79,10 @@ def latency(report: Report) -> str:
     """Draw how long one message takes: a hill a backend, with its median and its 99th percentile."""
     found = [row.latency for row in report.rows if row.latency is not None]
     edges = [edge for each in found for edge in _span(each)]
-    low, high = decades(edges, (1e-4, 1e-1))
-    scale = Scale(low, high, NAMES + 8, WIDTH - 20)
+    low, high = around(edges, (1e-4, 1e-1))
+    scale = Scale(low, high, NAMES + 8, WIDTH - 150)
     drawn = [_names(report.rows, HILL), _grid(scale, len(report.rows) * HILL, duration)]
+    drawn.append(f'<text class="value" x="{scale.right + 22}" y="{TOP - 10}">median · 99%</text>')
     for place, row in enumerate(report.rows):
         foot = TOP + (place + 1) * HILL - 9
         drawn.append(_hill(scale, foot, row.latency) if row.latency else _remark(NAMES + 8, foot - 12, _reason(row)))
@@ -88,7 +92,7 @@ def latency(report: Report) -> str:
 def recovery(report: Report) -> str:
     """Draw the time from a kill until the first and the last of what was held came back."""
     times = [each for row in report.rows for each in (row.recovery.first, row.recovery.last) if each is not None]
-    low, high = decades([max(each, 1e-3) for each in times], (1e-2, 10))
+    low, high = around([max(each, 1e-3) for each in times], (1e-2, 10))
     scale = Scale(low, high, NAMES + 8, WIDTH - 90)
     drawn = [_names(report.rows, ROW), _grid(scale, len(report.rows) * ROW, duration)]
     for place, row in enumerate(report.rows):
@@ -100,10 +104,11 @@ def recovery(report: Report) -> str:
         start, end = scale.at(found.first), scale.at(found.last)
         said = f"{row.label}: the first after {duration(found.first)}, the last after {duration(found.last)}"
         drawn.append(
-            f'<g><title>{escape(said)}</title><rect class="track" x="{scale.left}" y="{y - 4}" rx="4" height="8" '
-            f'width="{end - scale.left:.1f}"/><rect class="bar many" x="{start - 4:.1f}" y="{y - 4}" rx="4" height="8" '
-            f'width="{end - start + 8:.1f}"/><text class="value" x="{end + 12:.1f}" y="{y + 4}">'
-            f"{duration(found.last)}</text></g>"
+            f"<g><title>{escape(said)}</title>"
+            f'<rect class="bar span" x="{scale.left}" y="{y - 5}" rx="2" height="10" width="{end - scale.left:.1f}"/>'
+            f'<line class="join" x1="{start:.1f}" x2="{end:.1f}" y1="{y}" y2="{y}"/>'
+            f'<circle class="dot many" cx="{end:.1f}" cy="{y}" r="6"/>'
+            f'<text class="value" x="{end + 13:.1f}" y="{y + 4}">{duration(found.last)}</text></g>'
         )
     return _svg("Recovery after a kill", len(report.rows) * ROW, drawn)
 
@@ -163,7 +168,7 @@ def _rates(scale: Scale, y: float, marks: Sequence[tuple[Cell | None, str]]) -> 
     drawn = [f'<line class="bar" x1="{min(places):.1f}" x2="{max(places):.1f}" y1="{y}" y2="{y}"/>']
     for (cell, kind), x in zip(there, places, strict=True):
         said = f"{_said(cell)}: {rate(cell.rate)} messages/s"
-        drawn.append(f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y}" r="5"><title>{escape(said)}</title></circle>')
+        drawn.append(f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y}" r="5.5"><title>{escape(said)}</title></circle>')
     most = max(cell.rate for cell, _ in there)
     drawn.append(f'<text class="value" x="{max(places) + 10:.1f}" y="{y + 4}">{short(most)}</text>')
     return "".join(drawn)
@@ -179,9 +184,10 @@ def _bar(scale: Scale, y: float, cell: Cell | None) -> str:
     if cell is None:
         return ""
     end = max(scale.at(cell.rate), scale.left + 2)
+    place = f'x="{scale.left:.1f}" y="{y - 5}" height="10" rx="2"'
     return (
-        f'<rect class="track" x="{scale.left:.1f}" y="{y - 5}" width="{scale.right - scale.left:.1f}" height="10" rx="2"/>'
-        f'<rect class="bar many" x="{scale.left:.1f}" y="{y - 5}" width="{end - scale.left:.1f}" height="10" rx="2">'
+        f'<rect class="track" {place} width="{scale.right - scale.left:.1f}"/>'
+        f'<rect class="bar many" {place} width="{end - scale.left:.1f}">'
         f"<title>{rate(cell.rate)} messages/s</title></rect>"
         f'<text class="value" x="{scale.right + 8:.1f}" y="{y + 4}">{short(cell.rate)}</text>'
     )
@@ -211,7 +217,8 @@ def _hill(scale: Scale, foot: float, found: Latency) -> str:
         f'<line class="late" x1="{median:.1f}" x2="{late:.1f}" y1="{foot}" y2="{foot}"/>'
         f'<circle class="dot many" cx="{median:.1f}" cy="{foot}" r="4.5"/>'
         f'<line class="late" x1="{late:.1f}" x2="{late:.1f}" y1="{foot - 5}" y2="{foot + 5}"/>'
-        f'<text class="value" x="{late + 9:.1f}" y="{foot + 3}">{duration(found.median)} · {duration(found.p99)}</text></g>'
+        f'<text class="value" x="{scale.right + 22:.1f}" y="{foot - 8}">'
+        f'<tspan class="strong">{duration(found.median)}</tspan> · {duration(found.p99)}</text></g>'
     )
 
 

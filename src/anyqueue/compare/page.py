@@ -127,20 +127,20 @@ def _pictures(report: Report) -> Iterator[str]:
     dots.append((f"{many} at once", "many"))
     yield _section(
         "Throughput by size",
-        "Messages a second that are sent, handled and acknowledged, all at the same time. Further right is faster; each "
-        "line of the grid is ten times the one before.",
+        "Messages a second that are sent, handled and acknowledged, all at the same time. Further right is faster; "
+        "each line of the grid is ten times the one before.",
         _legend(dots) + _wide(charts.through(report)),
     )
     yield _section(
         "Sending alone, and a slow handler",
-        "What a confirmed send costs: one after another, several at once, in batches. And how much of the time many slow "
-        "handlers are kept busy: the whole track is all of it.",
+        "What a confirmed send costs: one after another, several at once, in batches. And how much of the time many "
+        "slow handlers are kept busy: the whole track is all of it.",
         _legend([*dots, ("in batches", "batch")]) + _wide(charts.sending(report)),
     )
     yield _section(
         "Latency",
-        "From the call of send until a waiting handler has the message, one at a time. A hill is where most of them are; "
-        "the dot is the median, the end of the line the 99th percentile.",
+        "From the call of send until a waiting handler has the message, one at a time. A hill is where most of them "
+        "are; the dot is the median, the end of the line the 99th percentile.",
         _wide(charts.latency(report)),
     )
     yield _section(
@@ -172,8 +172,8 @@ def _matrix(report: Report) -> str:
     )
     return _section(
         "What each guarantees",
-        "Asked of the live brokers. Nothing is silently left undone: what is neither native nor emulated is refused before "
-        "anything is sent.",
+        "Asked of the live brokers. Nothing is silently left undone: what is neither native nor emulated is refused "
+        "before anything is sent.",
         f'<div class="key">{key}</div><div class="wide"><table class="matrix"><thead><tr><th></th>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>{_notes(rows)}",
     )
@@ -201,7 +201,7 @@ def _foot(report: Report) -> str:
     when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(report.at))
     return (
         f"<footer>anyqueue {escape(report.anyqueue)}, Python {escape(report.python)}, {escape(report.machine)}, "
-        f"{report.cores} cores, {when}. Figures of one run on one machine: they compare what ran side by side here.</footer>"
+        f"{report.cores} cores, {when}. Figures of one run on one machine: they compare what ran here.</footer>"
     )
 
 

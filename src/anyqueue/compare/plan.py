@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from anyqueue import URL, ConfigError, Feature
@@ -73,30 +73,40 @@ class Step:
     concurrency: int
 
 
-def target_of(text: str) -> Target:
-    """Read `URL` or `LABEL=URL`. Never raises: a URL that is none is told when it is to be used."""
+def targets_of(texts: Sequence[str]) -> list[Target]:
+    """Read each `URL` or `LABEL=URL`, no two with one label. Never raises: what is no URL fails when it is used."""
+    found = [_target(text) for text in texts]
+    names = [target.label for target in found]
+    longer = [
+        f"{each.label}?{each.shown.partition('?')[2]}"
+        if names.count(each.label) > 1 and "?" in each.shown
+        else each.label
+        for each in found
+    ]
+    numbered = (
+        label if longer[:place].count(label) == 0 else f"{label} ({longer[:place].count(label) + 1})"
+        for place, label in enumerate(longer)
+    )
+    return [replace(target, label=label) for target, label in zip(found, numbered, strict=True)]
+
+
+def _target(text: str) -> Target:
     match = _LABELLED.fullmatch(text)
     label, url = (match[1].strip(), match[2]) if match else ("", text)
     try:
         parsed = URL.parse(url)
     except ConfigError:
         scheme = url.partition(":")[0]
-        shown = f"{scheme}://…" if scheme.replace("+", "").isalnum() else "…"
+        shown = f"{scheme}://…" if scheme.replace("+", "").isalnum() and scheme != url else "…"
         return Target(label=label or shown, url=url, shown=shown, one_process=False, queue=None)
+    place = ",".join(map(str, parsed.hosts)) or parsed.path.rpartition("/")[2]
     return Target(
-        label=label or _label(parsed),
+        label=label or f"{parsed.scheme}://{place}",
         url=url,
         shown=str(parsed),
         one_process=parsed.scheme in _ONE_PROCESS,
         queue=parsed.path[1:] if parsed.scheme == _BARE else None,
     )
-
-
-def _label(url: URL) -> str:
-    """Return what tells one URL from another: never its user."""
-    place = ",".join(map(str, url.hosts)) or url.path.rpartition("/")[2]
-    options = "&".join(f"{name}={value}" for name, value in url.options if len(value) <= 20)  # noqa: PLR2004 -- no files
-    return f"{url.scheme}://{place}{'?' if options else ''}{options}"
 
 
 def prefix() -> str:

@@ -36,7 +36,9 @@ async def recover(target: Target, queue: str, settings: Settings, folder: Path, 
         child = None
         try:
             async with turn:
-                child = ProcessChild("killed", folder / f"{id(target)}.jsonl", target.url, _script(queue, settings.held))
+                child = ProcessChild(
+                    "killed", folder / f"{id(target)}.jsonl", target.url, _script(queue, settings.held)
+                )
                 held = await _held(child, settings.held)
             if held:
                 await child.kill()

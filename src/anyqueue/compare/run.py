@@ -11,6 +11,7 @@ import os
 import platform
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +22,7 @@ from anyqueue.compare.results import Guarantee, Report, Row
 from anyqueue.compare.workload import Workload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from anyqueue import Client
     from anyqueue.compare.plan import Settings, Target
@@ -34,7 +35,7 @@ CLEANS: Final = 20.0
 """Seconds in which its queues are deleted."""
 STARTING: Final = 2
 """Consumer processes that start at once."""
-Tell = Callable[[str], None] if TYPE_CHECKING else object
+Tell = Callable[[str], None]
 
 
 class Bench:

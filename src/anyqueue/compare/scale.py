@@ -29,7 +29,7 @@ class Scale:
     def ticks(self) -> list[float]:
         """Return where lines are drawn: at each power of ten, or at some four even steps."""
         if self.logarithmic:
-            first, last = round(math.log10(self.low)), round(math.log10(self.high))
+            first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
             return [10.0**power for power in range(first, last + 1)]
         step = even_step(self.high / 4)
         return [step * number for number in range(int(self.high / step + 1e-9) + 1)]
@@ -38,18 +38,24 @@ class Scale:
         return math.log10(value) if self.logarithmic else value
 
 
-def decades(values: Iterable[float], otherwise: tuple[float, float]) -> tuple[float, float]:
-    """Return the powers of ten around positive values."""
+def around(values: Iterable[float], otherwise: tuple[float, float]) -> tuple[float, float]:
+    """Return ends around positive values, each 1, 2 or 5 times a power of ten, and at least ten times apart."""
     found = [value for value in values if value > 0]
     if not found:
         return otherwise
-    low, high = math.floor(math.log10(min(found))), math.ceil(math.log10(max(found)))
-    return 10.0**low, 10.0 ** max(high, low + 1)
+    high = even_step(max(found))
+    low = max(part * 10.0**power for part, power in _marks(min(found)) if part * 10.0**power <= min(found))
+    return low, max(high, 10 * low)
+
+
+def _marks(value: float) -> list[tuple[int, int]]:
+    power = math.floor(math.log10(value))
+    return [(part, each) for each in (power - 1, power) for part in (1, 2, 5)]
 
 
 def even_step(about: float) -> float:
     """Return a step of 1, 2 or 5 times a power of ten, at least `about`."""
-    unit = 10 ** math.floor(math.log10(about))
+    unit = 10.0 ** math.floor(math.log10(about))
     return next(part * unit for part in (1, 2, 5, 10) if part * unit >= about * 0.999)
 
 

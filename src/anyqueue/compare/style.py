@@ -33,7 +33,8 @@ p { margin: 0 0 12px; }
   padding: 14px 18px; color: var(--soft); font-size: 14px; }
 .facts b { display: block; font-size: 26px; line-height: 1.2; color: var(--ink); font-variant-numeric: tabular-nums; }
 .facts .wrong b { color: var(--bad); }
-section { background: var(--card); border: 1px solid var(--line); border-radius: 14px; padding: 24px 26px; margin-top: 22px; }
+section { background: var(--card); border: 1px solid var(--line); border-radius: 14px; padding: 24px 26px;
+  margin-top: 22px; }
 section > p { color: var(--soft); font-size: 14.5px; max-width: 86ch; }
 .wide { overflow-x: auto; }
 svg { display: block; width: 100%; min-width: 760px; height: auto; }
@@ -43,12 +44,14 @@ svg .failed { fill: var(--bad); }
 svg .title { font-weight: 600; font-size: 13.5px; }
 svg .tick { text-anchor: middle; fill: var(--faint); font-size: 11px; }
 svg .value { fill: var(--soft); font-variant-numeric: tabular-nums; }
+svg .strong { fill: var(--ink); font-weight: 600; }
 svg .remark { fill: var(--faint); font-style: italic; }
 svg .grid { stroke: var(--grid); }
 svg .band { fill: var(--band); }
 svg .track { fill: var(--track); }
 svg line.bar { stroke: var(--join); stroke-width: 3; stroke-linecap: round; }
-svg rect.bar { fill: var(--many); }
+svg rect.bar { fill: var(--many); } svg rect.span { fill: var(--hill); }
+svg .join { stroke: var(--many); stroke-width: 3; }
 svg .dot { stroke: var(--card); stroke-width: 1.5; }
 svg .many { fill: var(--many); } svg .few { fill: var(--few); } svg .batch { fill: var(--batch); }
 svg .hill { fill: var(--hill); }

@@ -23,7 +23,7 @@ MOST: Final = 5000
 MOST_BYTES: Final = 16 * 1024 * 1024
 LEAST_WINDOW: Final = 8
 MOST_WINDOW: Final = 1000
-"""Messages on their way at once: more where more are handled, so that none is idle and the end is not waited for long."""
+"""Messages on their way at once: more where more are handled, so that nobody is idle and the end comes soon."""
 SILENCE: Final = 5.0
 """Seconds without another message after which those that are missing are lost."""
 SAMPLES: Final = 500
@@ -97,7 +97,13 @@ class Workload:
 
         async with self._consuming(queue, handle, step.concurrency), self._client.producer(queue) as producer:
             begun = time.perf_counter()
-            await _feed(producer, tally, lambda: max(least, min(MOST_WINDOW, tally.handled // 2)), begun + self._settings.seconds, came)
+            await _feed(
+                producer,
+                tally,
+                lambda: max(least, min(MOST_WINDOW, tally.handled // 2)),
+                begun + self._settings.seconds,
+                came,
+            )
             while tally.waiting and await _set(came, SILENCE):
                 pass
             handled, lost = tally.handled, tally.waiting

@@ -103,6 +103,7 @@ class ActiveMQ:
     def deletes(self, queue: Queue) -> str | None:
         """Return None: STOMP has no word for it."""
         del queue
+        return None
 
     def drop(self, ack: str) -> bytes:
         """Accept: a NACK would keep it, in the broker's own dead-letter queue."""

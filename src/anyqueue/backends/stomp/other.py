@@ -61,6 +61,7 @@ class Other:
     def deletes(self, queue: Queue) -> str | None:
         """Return None: STOMP has no word for it."""
         del queue
+        return None
 
     def drop(self, ack: str) -> bytes:
         """Accept: what a NACK does is another thing on every server."""

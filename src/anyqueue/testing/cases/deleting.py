@@ -19,8 +19,8 @@ GROUP: Final = "Interop"
 async def i7(t: Trial) -> None:
     """I7: a queue that is deleted is gone with all that is in it, and can be used anew.
 
-    Where deleting is emulated, what is due and nobody holds is gone. Catches a driver that leaves what a consumer holds,
-    what is delayed, or the queue itself; one that deletes another queue; one that uses what is no more.
+    Where deleting is emulated, what is due and nobody holds is gone. Catches a driver that leaves what a consumer
+    holds, what is delayed, or the queue itself; one that deletes another queue; one that uses what is no more.
     """
     queue, other = t.queue(), t.queue()
     async with t.connect() as client:
