@@ -183,7 +183,7 @@ def test_a_browser_draws_the_page(
     """In the colours of the scheme, without an error, and without asking the network for anything."""
     picture, network = tmp_path / f"{scheme}.png", tmp_path / "network.json"
     colours = f"--blink-settings=preferredColorScheme={0 if scheme == 'dark' else 1}"
-    more = (f"--screenshot={picture}", f"--log-net-log={network}", "--window-size=1200,3000", colours)
+    more = (f"--screenshot={picture}", f"--log-net-log={network}", "--window-size=900,1500", colours)
     said = browse(chromium, ran.html, tmp_path / "profile", *more)
     assert "CONSOLE" not in said, said
     assert ASKED_BY_A_FILE not in network.read_text(errors="replace")
