@@ -24,6 +24,8 @@ BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUN: Final = (
     "README.md",
     *(f"docs/{name}.md" for name in ("tutorial", "cli", "worker", "scheduling", "events", "requests", "delivery")),
+    "docs/compare.md",
+    "docs/operations.md",
 )
 DOCUMENTS: Final = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 OPTIONS: Final = {"amqp": amqp.Options, "sqlite": sqlite.Options}

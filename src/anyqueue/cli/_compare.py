@@ -59,7 +59,7 @@ def comparison(
         kill=kill,
     )
     for file in filter(None, (html, json)):
-        file.open("a").close()  # a file that cannot be written is found now, not after the run
+        _check_writable(file)
     report = _run(targets_of(urls), settings)
     if isinstance(report, int):
         return report
@@ -69,6 +69,14 @@ def comparison(
     if json is not None:
         json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     return 1 if report.failed else 0
+
+
+def _check_writable(file: Path) -> None:
+    """Raise OSError now, not after the run. What is there stays until then."""
+    there = file.exists()
+    file.open("a").close()
+    if not there:
+        file.unlink()
 
 
 def _run(targets: Sequence[Target], settings: Settings) -> Report | int:

@@ -227,4 +227,4 @@ def _remark(x: float, y: float, text: str) -> str:
 
 
 def _reason(row: Row) -> str:
-    return "not measured" if row.error is None else "no answer" if not row.cells else "failed: see above"
+    return "not measured" if row.error is None else "no answer" if not row.cells else "failed: see below"

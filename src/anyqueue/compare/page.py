@@ -47,7 +47,7 @@ _SAYS: Final[Mapping[str, str]] = MappingProxyType(
 
 def page(report: Report) -> str:
     """Return the page, as HTML."""
-    parts = (_head(report), _facts(report), _table(report), *_pictures(report), _matrix(report), _foot(report))
+    parts = (_head(report), _facts(report), *_pictures(report), _matrix(report), _table(report), _foot(report))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>anyqueue compare</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
