@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anyqueue import ConfigError, Feature, Limits
@@ -65,6 +65,7 @@ def test_what_nobody_confirms_is_measured_with_a_receiver_only() -> None:
     assert {step.operation for step in steps(Settings(), CONFIRMS, Limits())} == weak | {"send", "send_many"}
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(LEAST_SIZE, 10**7), min_size=1, max_size=6))
 def test_one_of_the_sizes_is_the_main_one(sizes: list[int]) -> None:
     assert main_size(sizes) in sizes
@@ -101,6 +102,7 @@ def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
 # Tally
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 9), max_size=40), st.integers(LEAST_SIZE, 200))
 def test_lost_and_duplicated_are_counted(came: list[int], length: int) -> None:
     tally = Tally(length)
@@ -122,6 +124,7 @@ def test_strangers_are_not_counted() -> None:
     assert (tally.handled, tally.duplicated) == (1, 0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1e6), min_size=1))
 def test_every_latency_is_in_a_bin_and_the_quantiles_are_in_order(times: list[float]) -> None:
     assert sum(histogram(times)) == len(times)
@@ -158,6 +161,7 @@ def test_figures_have_the_digits_that_count() -> None:
     assert verdict(Recovery(note="why")) == "-"
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(1e-6, 1e6), min_size=1))
 def test_an_axis_holds_every_value_and_has_lines(values: list[float]) -> None:
     low, high = around(values, (1, 10))
