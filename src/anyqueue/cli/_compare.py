@@ -113,11 +113,11 @@ async def _until_told(targets: Sequence[Target], settings: Settings, tell: Calla
 def _print(report: Report) -> None:
     console = Console(highlight=False)
     most = max(report.concurrency)
-    table = Table(title=f"send, handle, acknowledge: messages a second, {most} at once", title_justify="left")
+    table = Table(title=f"messages a second, {most} at once", title_justify="left")
     table.add_column("backend", overflow="fold", min_width=12)
     for each in report.sizes:
         table.add_column(size(each), justify="right")
-    for heading in ("slow handler", "latency", "p99", "after a kill", "lost", "twice"):
+    for heading in ("slow", "latency", "p99", "kill", "lost", "twice"):
         table.add_column(heading, justify="right")
     for row in report.rows:
         table.add_row(*_cells(report, row, most))
