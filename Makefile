@@ -68,6 +68,10 @@ types: $(call installed,dev) ## mypy, strict
 bench: $(call installed,bench) ## ratios against raw clients and peers, into docs/benchmarks.md (ARGS='--group RabbitMQ')
 	@$(BIN)/python benchmarks/run.py --write docs/benchmarks.md --quote README.md --plots docs $(ARGS)
 
+.PHONY: compare
+compare: $(call installed,all) ## every broker, one workload: a table, and compare.html (ARGS='--seconds 1')
+	@$(BIN)/python benchmarks/compare_all.py $(ARGS)
+
 .PHONY: docs
 docs: $(call installed,docs) ## the documentation as a site, in site/; a broken link or an unknown name fails
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -79,7 +83,7 @@ format: $(call installed,dev) ## let ruff rewrite
 
 .PHONY: clean
 clean: ## remove the environment, caches and reports
-	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* contract-report.json
+	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* contract-report.json compare.html
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each target has one process of its own at a time, and mostly waits: more processes than the two cores of CI.

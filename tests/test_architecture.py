@@ -40,7 +40,19 @@ ROOMS: Final[dict[str, set[str]]] = {
     "progress": GROUND,
 }
 """Room -> what it may import of anyqueue, besides itself. The rooms not named are the core."""
-USERS: Final = {"cli", "testing", "worker", "schedule", "inbox", "bridge", "leader", "outbox", "events", "supervision"}
+USERS: Final = {
+    "cli",
+    "testing",
+    "worker",
+    "schedule",
+    "inbox",
+    "bridge",
+    "leader",
+    "outbox",
+    "events",
+    "supervision",
+    "compare",
+}
 """Rooms that use anyqueue as anybody does: public names only, and imported by nobody."""
 OUTSIDE_CORE: Final = {"backends", "store", "hub", "progress"} | USERS
 CORE_LINES: Final = 4150

@@ -335,9 +335,16 @@ class Client:
         return await self._inspect(target, lambda driver: driver.purge(target))
 
     async def delete(self, queue: str | Queue) -> None:
-        """Delete a queue and every message in it. Raises Unsupported without INSPECT."""
+        """Delete a queue and every message in it, held ones too; an unknown queue is no error.
+
+        Without DELETE, what nobody holds and is due is thrown away, as by discard(), and the queue's name stays.
+        """
         target = queue_of(queue)
-        await self._inspect(target, lambda driver: driver.delete(target))
+        self._check_alive()
+        if Feature.DELETE in self.features:
+            await self._ask(target, lambda driver: driver.delete(target))
+        else:
+            await self.discard(target)
 
     async def dead_letters(
         self, queue: str | Queue, *, limit: int = 100, match: Callable[[Message], bool] | None = None

@@ -77,7 +77,7 @@ class Requests:
         """Delete the reply queue, where the broker lets us; elsewhere it ends by itself."""
         if self._listening:
             driver = await self._link.driver()
-            if Feature.INSPECT in driver.features:
+            if Feature.DELETE in driver.features:
                 with contextlib.suppress(Error):
                     await driver.delete(self.queue)
 

@@ -39,6 +39,8 @@ _EMULATED: Final[Mapping[Feature, str]] = MappingProxyType(
         Feature.REPLY: "the replies go to a queue of the requester's own, which ends some time after it",
         Feature.EXPIRY: "checked by the consumer: an expired message is never handled, but stays in the queue until it "
         "reaches one",
+        Feature.DELETE: "what nobody holds and is due is taken and thrown away: the queue's name stays with the "
+        "broker, and what is held or delayed comes later",
     }
 )
 _REFUSED: Final[Mapping[Feature, str]] = MappingProxyType(
@@ -51,7 +53,7 @@ _REFUSED: Final[Mapping[Feature, str]] = MappingProxyType(
         Feature.LEASE: "a delivery is held until it is settled or its consumer's connection ends",
         Feature.COMPETING: "a queue has one consumer; a second is refused",
         Feature.FANOUT: "topics are refused",
-        Feature.INSPECT: "browse(), purge() and delete() are refused",
+        Feature.INSPECT: "browse() and purge() are refused",
         Feature.COUNT: "queues() and depth() are refused",
     }
 )

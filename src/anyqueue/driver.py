@@ -85,9 +85,11 @@ class Feature(enum.Flag):
     PROGRESS = enum.auto()
     """Progress reports on a message being handled."""
     INSPECT = enum.auto()
-    """browse(), purge() and delete()."""
+    """browse() and purge()."""
     COUNT = enum.auto()
     """queues() and depth()."""
+    DELETE = enum.auto()
+    """delete(): a queue goes, with every message in it."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -357,8 +359,11 @@ class Driver(ABC):
         raise self._unsupported(Feature.INSPECT, queue.name)
 
     async def delete(self, queue: Queue) -> None:
-        """Delete a queue and every message in it, held ones too; an unknown queue is no error."""
-        raise self._unsupported(Feature.INSPECT, queue.name)
+        """Delete a queue and every message in it, held ones too; an unknown queue is no error. Needs DELETE.
+
+        Who consumes from it is told as of any queue that somebody deletes; the next send makes it anew.
+        """
+        raise self._unsupported(Feature.DELETE, queue.name)
 
     async def progress(self, identity: str) -> Progress | None:
         """Return the last report on the message with this id, if the broker knows one. Needs PROGRESS."""

@@ -33,8 +33,8 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     """Return a maker of unopened drivers that share their queues."""
     urls = {
         "memory": f"memory://{uuid4().hex}",
-        "memory-as-sqlite": f"memory://{uuid4().hex}?as=sqlite&lease=0.2",
-        "sqlite": f"sqlite:///{tmp_path}/q.db?lease=0.2&durability=process",
+        "memory-as-sqlite": f"memory://{uuid4().hex}?as=sqlite&lease=2",
+        "sqlite": f"sqlite:///{tmp_path}/q.db?lease=2&durability=process",
     }
     url = URL.parse(urls[request.param])
     return lambda: (SqliteDriver if url.scheme == "sqlite" else MemoryDriver).from_url(url)
@@ -251,8 +251,8 @@ async def test_leases_end_and_are_extended(driver: Driver) -> None:
     await driver.send(Q, some(2))
     a, b = await take(first, 2)
     waiting = asyncio.create_task(take(second, 1))
-    for _ in range(4):
-        await asyncio.sleep(0.07)
+    for _ in range(5):
+        await asyncio.sleep(0.5)
         assert list(await first.extend([a])) == []
     (again,) = await waiting
     assert (again.envelope.id, again.attempt, again.redelivered) == ("1", 2, True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = ROOM.parent
 COMPOSE: Final = ROOT / "docker-compose.yml"
+WORKFLOW: Final = ROOT / ".github" / "workflows" / "ci.yml"
 PLACE: Final = Place(folder=Path("/nowhere"), base=DEFAULT_PORT)
 INNER: Final = {"distribution"}
 """Listeners that only nodes use among themselves."""
@@ -103,10 +104,21 @@ def test_the_cluster_has_the_nodes_that_its_configuration_names() -> None:
 # Compose
 
 
-def test_the_compose_file_fits_its_schema() -> None:
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(COMPOSE)]
+@pytest.mark.parametrize(("schema", "file"), [("compose-spec", COMPOSE), ("github-workflows", WORKFLOW)])
+def test_a_file_for_other_programs_fits_its_schema(schema: str, file: Path) -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 -- ours
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_ci_has_every_python_and_only_targets_that_there_are() -> None:
+    jobs = YAML(typ="safe").load(WORKFLOW.read_text())["jobs"]
+    for name in ("contract", "compose", "wheel"):
+        assert jobs[name]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13", "3.14"]
+    commands = "\n".join(step.get("run", "") for job in jobs.values() for step in job["steps"])
+    targets = set(re.findall(r"^make ([a-z-]+)", commands, re.MULTILINE))
+    assert targets >= {"test", "compare", "docs"}
+    assert targets <= set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def test_compose_has_every_broker() -> None:

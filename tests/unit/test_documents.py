@@ -24,6 +24,8 @@ BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 RUN: Final = (
     "README.md",
     *(f"docs/{name}.md" for name in ("tutorial", "cli", "worker", "scheduling", "events", "requests", "delivery")),
+    "docs/compare.md",
+    "docs/operations.md",
 )
 DOCUMENTS: Final = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
 OPTIONS: Final = {"amqp": amqp.Options, "sqlite": sqlite.Options}
@@ -34,7 +36,7 @@ def shell(command: str, folder: Path) -> str:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "COLUMNS": "120", "XDG_STATE_HOME": str(folder)}
     done = subprocess.run(  # noqa: S602 -- the documents are ours, and write pipes
-        command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False
+        command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     return done.stdout + "".join(line for line in done.stderr.splitlines(keepends=True) if line.startswith("anyqueue:"))
 

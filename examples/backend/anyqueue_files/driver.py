@@ -62,6 +62,7 @@ class FilesDriver(Driver):
             | Feature.ATTEMPTS
             | Feature.COMPETING
             | Feature.DURABLE
+            | Feature.DELETE
             | Feature.INSPECT
             | Feature.COUNT
         )

@@ -79,6 +79,7 @@ class FilesHarness(Harness):
         | Feature.ATTEMPTS
         | Feature.COMPETING
         | Feature.DURABLE
+        | Feature.DELETE
         | Feature.INSPECT
         | Feature.COUNT,
         limits=Limits(

@@ -27,6 +27,7 @@ _STORE: Final = (
     | Feature.FANOUT
     | Feature.INSPECT
     | Feature.COUNT
+    | Feature.DELETE
 )
 
 _RABBITMQ: Final = (
@@ -37,12 +38,13 @@ _RABBITMQ: Final = (
     | Feature.DURABLE
     | Feature.COMPETING
     | Feature.FANOUT
+    | Feature.DELETE
 )
 
 _STOMP: Final = (
     Feature.CONFIRM | Feature.REDELIVER | Feature.DELAY | Feature.DURABLE | Feature.COMPETING | Feature.FANOUT
 )
-_STOMP_RABBITMQ: Final = _STOMP | Feature.ATTEMPTS
+_STOMP_RABBITMQ: Final = _STOMP | Feature.ATTEMPTS | Feature.DELETE
 _STOMP_ACTIVEMQ: Final = _STOMP | Feature.DEAD_LETTER
 _XMPP: Final = (
     Feature.CONFIRM
@@ -55,6 +57,7 @@ _XMPP: Final = (
     | Feature.LEASE
     | Feature.COMPETING
     | Feature.FANOUT
+    | Feature.DELETE
 )
 
 DECLARED: Final[Mapping[str, Feature]] = MappingProxyType(

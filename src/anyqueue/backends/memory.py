@@ -166,7 +166,7 @@ class MemoryDriver(Driver):
 
     async def delete(self, queue: Queue) -> None:
         """Delete a queue."""
-        room = self._inspected()
+        room = self._inspected(Feature.DELETE)
         with room.lock:
             room.store.delete(queue.name)
             woken = room.woken()

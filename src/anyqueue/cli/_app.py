@@ -10,6 +10,7 @@ import typer
 from anyqueue import Error, __version__
 from anyqueue.cli import _dead
 from anyqueue.cli._bridge import bridge
+from anyqueue.cli._compare import comparison
 from anyqueue.cli._hub import hub
 from anyqueue.cli._progress import progress
 from anyqueue.cli._receive import receive
@@ -51,6 +52,7 @@ def _options(
 
 for command in (send, receive, features, queues, worker, schedule, bridge, relay, progress, supervisor):
     app.command()(command)
+app.command("compare")(comparison)
 app.add_typer(hub, name="hub")
 app.add_typer(_dead.app, name="dead", no_args_is_help=True)
 

@@ -30,7 +30,7 @@ CONTRACT: Final[Mapping[str, str]] = MappingProxyType(
         "Reconnect": "N1 N2 N3 N4 N5 N6 N7 N8",
         "Concurrency": "P1 P2 P4 P5",
         "Shutdown": "G1 G2 G4 G5",
-        "Interop": "I1 I2 I4 I5 I6",
+        "Interop": "I1 I2 I4 I5 I6 I7",
         "Bad input": "V1 V2",
         "Security": "Y1 Y2 Y3 Y4 Y5 Y6",
         "Requests": "J1 J2 J3 J4 J5 J6 J7 J8 J9",

@@ -271,6 +271,13 @@ def keep_for_the_gone(delete: Original, store: Any, queue: str) -> None:
         delete(store, queue)
 
 
+@mutant(MemoryDriver, "delete", "I7")
+async def delete_what_waits(delete: Original, driver: Any, queue: Any) -> None:
+    """A queue that is deleted keeps what consumers hold, and what is delayed."""
+    del delete
+    await driver.purge(queue)
+
+
 @mutant(MemoryStore, "_declare", "R8")
 def fold_names(declare: Original, store: Any, queue: str) -> Any:
     """Names that differ in case are one queue."""

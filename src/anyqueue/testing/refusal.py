@@ -127,18 +127,13 @@ async def purge(client: Client, queue: str) -> None:
     await client.purge(queue)
 
 
-async def delete(client: Client, queue: str) -> None:
-    """Ask for INSPECT by deleting."""
-    await client.delete(queue)
-
-
 ASK: Final[Mapping[Feature, tuple[Ask, ...]]] = MappingProxyType(
     {
         Feature.DELAY: (send_delayed, produce_delayed),
         Feature.PRIORITY: (send_urgent,),
         Feature.FANOUT: (send_to_topic, consume_topic, consume_topic_unnamed),
         Feature.COMPETING: (consume_twice,),
-        Feature.INSPECT: (browse, purge, delete),
+        Feature.INSPECT: (browse, purge),
         Feature.COUNT: (list_queues, count),
     }
 )

@@ -30,6 +30,8 @@ MAX_KNOWN: Final = 10_000
 """Names that are remembered as declared."""
 REST: Final = 0.3
 UNSEALED: Final = 1.0
+SEAL_LASTS: Final = 60_000
+"""Milliseconds."""
 MAX_SEALED: Final = 220
 """Bytes in a name to which the seal's own can be added."""
 LEAST_LIMIT: Final = 20
@@ -86,6 +88,12 @@ class Declarer:
                 if name not in self._known:
                     await self._declare(name, dict(arguments), user, flags)
                     self._remember(name)
+
+    async def delete(self, name: str, *, user: str) -> None:
+        """Delete a queue with all that is in it, if there is one. Raises QueueError where it is forbidden."""
+        async with self._lock:
+            await self._ask(user, "the queue cannot be deleted", "queue_delete", queue=name)
+        self.forget(name)
 
     async def check(self, name: str, user: str) -> None:
         """Raise QueueNotFound unless a queue exists. What was found once is not asked for again."""
@@ -153,7 +161,8 @@ class Declarer:
         token = secrets.token_hex(8)
         other = f"{name}.aq-seal-{token}" if len(name.encode()) <= MAX_SEALED else f"{RESERVED}seal.{token}"
         try:
-            await self._call("queue_declare", queue=other, durable=True, arguments={"x-queue-type": "quorum"})
+            arguments = {"x-queue-type": "quorum", "x-expires": SEAL_LASTS}  # where we end before we delete it
+            await self._call("queue_declare", queue=other, durable=True, arguments=arguments)
             await self._call("queue_delete", queue=other)
         except Refused:
             await asyncio.sleep(UNSEALED)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from anyqueue.backends.amqp.options import Options, Target
     from anyqueue.backends.amqp.subscription import Counts
-    from anyqueue.driver import Address, Envelope, Spec
+    from anyqueue.driver import Address, Envelope, Queue, Spec
     from anyqueue.url import URL
 
 MAX_BATCH: Final = 200
@@ -80,6 +80,11 @@ class AmqpDriver(Driver):
         )
         await subscription.begin(spec.prefetch)
         return subscription
+
+    async def delete(self, queue: Queue) -> None:
+        """Delete a queue, and the delay queues that this connection has filled for it; others' expire by themselves."""
+        self._check_open()
+        await self._topology.delete(queue)
 
     async def close(self) -> None:
         """Close the connection: subscriptions end with it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from anyqueue.backends.amqp import names
@@ -22,6 +23,8 @@ class Topology:
         self._options = options
         self._declares = options.declare == "always"
         self._declarer = Declarer(connection)
+        self._delays: defaultdict[str, set[str]] = defaultdict(set)
+        """A queue on the broker -> the delay queues that lead to it, as far as this connection made them."""
 
     @property
     def declares(self) -> bool:
@@ -47,6 +50,8 @@ class Topology:
         if not self._declarer.knows(queue):
             arguments = names.delay_arguments(target, step, topic=topic)
             await self._declarer.queue(queue, arguments, user=address.name)
+            if not topic:
+                self._delays[target].add(queue)
         return queue
 
     async def subscription(self, spec: Spec) -> Queue:
@@ -62,6 +67,12 @@ class Topology:
         if spec.dead_letter is not None:
             await self._queue(spec.dead_letter.name)
         return Queue(home)
+
+    async def delete(self, queue: Queue) -> None:
+        """Delete a queue, and what leads to it."""
+        name = names.wire_name(queue.name)
+        for each in (name, *self._delays.pop(name, ())):
+            await self._declarer.delete(each, user=queue.name)
 
     def forget(self, address: Address, *queues: str) -> None:
         """Declare an address, and these queues on the way to it, again when they are next needed."""

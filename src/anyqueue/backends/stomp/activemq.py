@@ -103,6 +103,11 @@ class ActiveMQ:
             envelope.headers.setdefault(_DEATH_ORIGIN, _origin(found.get("original-destination", "")))
         return Read(envelope, headers.escape(found.get("ack", "")), None, found.get("redelivered") == "true")
 
+    def deletes(self, queue: Queue) -> str | None:
+        """Return None: STOMP has no word for it."""
+        del queue
+        return None
+
     def drop(self, ack: str) -> bytes:
         """Accept: a NACK would keep it, in the broker's own dead-letter queue."""
         return accept(ack)

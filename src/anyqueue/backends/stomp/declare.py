@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Iterable
 
+    from anyqueue.backends.stomp.connection import Connection
     from anyqueue.backends.stomp.dialect import Declared
     from anyqueue.backends.stomp.options import Target
     from anyqueue.backends.stomp.refusals import Refusal
@@ -115,6 +116,30 @@ class Declarer:
                 self._known.clear()
             self._known[queue.name] = begun
 
+    async def delete(self, queue: str, user: str) -> None:
+        """Delete a queue with all that is in it, if there is one. Raises QueueError where it is forbidden.
+
+        The adapter deletes the queue of a durable subscription to a topic when that ends, and takes the queue's name
+        from the frame that ends it. So a subscription is made for it, to a topic where nothing is ever sent.
+        """
+        listening = {"id": "delete", "destination": f"/topic/{RESERVED}stomp.delete"}
+        passing = {"durable": "false", "auto-delete": "true", "exclusive": "true"}
+        connection = await self._connected("delete")
+        try:
+            await connection.ask("SUBSCRIBE", {**listening, **passing})
+            await connection.ask("UNSUBSCRIBE", {**listening, "durable": "true", "x-queue-name": queue})
+        except Refused as refused:
+            raise refused.refusal.of_queue("the queue cannot be deleted", user, self._url) from refused
+        finally:
+            connection.drop()
+        self.forget(queue)
+
+    async def _connected(self, what: str) -> Connection:
+        try:
+            return await connect(self._target, self._url, self.host)
+        except (ConnectFailed, AuthFailed) as error:
+            raise ConnectionLost(f"no connection to {what} a queue over: {error.what}", url=self._url) from error
+
     async def _declare(self, queue: Declared, user: str) -> None:
         """Declare, giving in to harmless differences one after another."""
         arguments = dict(queue.arguments)
@@ -150,10 +175,7 @@ class Declarer:
 
     async def _try(self, name: str, arguments: dict[str, str]) -> Refusal | None:
         """Declare in a session of its own; return why not, or None."""
-        try:
-            connection = await connect(self._target, self._url, self.host)
-        except (ConnectFailed, AuthFailed) as error:
-            raise ConnectionLost(f"no connection to declare a queue over: {error.what}", url=self._url) from error
+        connection = await self._connected("declare")
         try:
             transaction = {"transaction": "declare"}
             destination = {"destination": f"/queue/{name.replace('/', '%2F')}"}

@@ -75,6 +75,9 @@ class Dialect(Protocol):
     def read(self, raw: Raw, queue: str) -> Read:
         """Read a MESSAGE of anybody's. Never raises."""
 
+    def deletes(self, queue: Queue) -> str | None:
+        """Return the name on the broker of a queue that is to be deleted; None where STOMP cannot delete one."""
+
     def drop(self, ack: str) -> bytes:
         """Return the frame, but for its blank line and NUL, that gives a delivery up for good."""
 

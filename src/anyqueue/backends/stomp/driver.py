@@ -13,6 +13,7 @@ import logging
 import os
 import secrets
 import time
+from collections import defaultdict
 from typing import TYPE_CHECKING, ClassVar
 
 from anyqueue.backends.declared import DECLARED
@@ -27,7 +28,7 @@ from anyqueue.backends.stomp.rabbitmq import RabbitMQ
 from anyqueue.backends.stomp.receipts import Refused
 from anyqueue.backends.stomp.sending import Shipment
 from anyqueue.backends.stomp.subscription import StompSubscription
-from anyqueue.driver import Driver, Feature, Limits, Topic
+from anyqueue.driver import Driver, Feature, Limits, Queue, Topic
 from anyqueue.errors import AuthFailed, BatchFailed, Closed, ConnectFailed, ConnectionLost, SendError
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class StompDriver(Driver):
         """The one that sends, and the first consumer's until something is sent."""
         self._sent = False
         self._turn = asyncio.Lock()
+        self._delays: defaultdict[str, set[str]] = defaultdict(set)
+        """A queue -> the queues on the broker in which messages for it wait, as far as this driver filled them."""
         self._subscriptions: set[StompSubscription] = set()
         self._identities = itertools.count(1)
         self._token = secrets.token_hex(4)
@@ -92,6 +95,8 @@ class StompDriver(Driver):
         async with self._turn:
             for place in dict.fromkeys(places):
                 await self._declarer.ensure(place.declares, address.name)
+                if isinstance(address, Queue) and (delays := place.declares[1:]):
+                    self._delays[address.name].update(each.name for each in delays)
             connection = await self._sending()
             shipment = Shipment(connection, dialect, list(zip(places, batch, strict=True)), now)
             await shipment.write()
@@ -120,6 +125,15 @@ class StompDriver(Driver):
             raise
         self._subscriptions = {one for one in self._subscriptions if one.connection.lost is None} | {subscription}
         return subscription
+
+    async def delete(self, queue: Queue) -> None:
+        """Delete a queue, where the dialect knows how, and what waits for it as far as this driver sent it."""
+        name = self._check_open().deletes(queue)
+        if name is None:
+            raise self._unsupported(Feature.DELETE, queue.name)
+        async with self._turn:
+            for each in (name, *self._delays.pop(queue.name, ())):
+                await self._declarer.delete(each, queue.name)
 
     async def close(self) -> None:
         """Close the connections; what their consumers hold goes back."""

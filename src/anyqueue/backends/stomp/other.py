@@ -58,6 +58,11 @@ class Other:
         envelope = plain.envelope_of(found, raw[1], found.get("message-id", ""))
         return Read(envelope, headers.escape(found.get("ack", "")), None, found.get("redelivered") == "true")
 
+    def deletes(self, queue: Queue) -> str | None:
+        """Return None: STOMP has no word for it."""
+        del queue
+        return None
+
     def drop(self, ack: str) -> bytes:
         """Accept: what a NACK does is another thing on every server."""
         return accept(ack)

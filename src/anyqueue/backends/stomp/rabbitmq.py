@@ -143,6 +143,10 @@ class RabbitMQ:
             asked |= {**dict(declares[0].arguments), "exclusive": "false", "x-queue-name": queue}
         return Source(headers=asked, home=Queue(queue), declares=declares)
 
+    def deletes(self, queue: Queue) -> str | None:
+        """Return the name of a queue."""
+        return names.rabbit_queue(queue.name)
+
     def read(self, raw: Raw, queue: str) -> Read:
         """Read a MESSAGE."""
         found = headers.pairs(raw[0])

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from anyqueue.backends.xmpp.options import Target
     from anyqueue.backends.xmpp.stanzas import Refusal
-    from anyqueue.driver import Address, Envelope, Spec, Subscription
+    from anyqueue.driver import Address, Envelope, Queue, Spec, Subscription
     from anyqueue.url import URL
 
 _log = logging.getLogger(__name__)
@@ -263,6 +263,13 @@ class XmppDriver(Driver):
             self._nodes.forget(node)
             raise self._nodes.explain(answer.refusal, "the service tells nothing of the node", name)
         self._subscribed.add(node)
+
+    async def delete(self, queue: Queue) -> None:
+        """Delete the queue's node, and that of what is held."""
+        self._check_open()
+        for node in (names.ready_node(queue.name), names.held_node(queue.name)):
+            await self._nodes.delete(node, queue.name)
+            self._subscribed.discard(node)
 
     async def close(self) -> None:
         """End the session: subscriptions end with it."""

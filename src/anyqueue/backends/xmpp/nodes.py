@@ -56,6 +56,13 @@ class Nodes:
         """Return how many messages a node may hold that was seen to exist."""
         return self._rooms[node].most if node in self._rooms else self._session.target.options.max_items
 
+    async def delete(self, node: str, user: str) -> None:
+        """Delete a node with all that is in it, if there is one. Raises QueueError where the account may not."""
+        answer = await self._session.ask("set", stanzas.delete(node))
+        self.forget(node)
+        if answer.refusal is not None and answer.refusal.condition != stanzas.NOT_FOUND:
+            raise self.explain(answer.refusal, "the queue cannot be deleted", user)
+
     def forget(self, node: str) -> None:
         """Look again before its next use: it was deleted."""
         self._rooms.pop(node, None)

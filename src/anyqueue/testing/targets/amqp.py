@@ -135,7 +135,8 @@ class QuorumHarness(Harness):
         | Feature.DELAY
         | Feature.DURABLE
         | Feature.COMPETING
-        | Feature.FANOUT,
+        | Feature.FANOUT
+        | Feature.DELETE,
         limits=Limits(
             max_body=16 * 1024 * 1024,
             max_batch=200,

@@ -92,7 +92,8 @@ class MemoryHarness(Harness):
         | Feature.COMPETING
         | Feature.FANOUT
         | Feature.INSPECT
-        | Feature.COUNT,
+        | Feature.COUNT
+        | Feature.DELETE,
         limits=Limits(
             max_body=16 * 1024 * 1024,
             max_batch=1000,

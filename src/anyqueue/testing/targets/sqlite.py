@@ -147,6 +147,7 @@ class SqliteHarness(Harness):
         | Feature.FANOUT
         | Feature.INSPECT
         | Feature.COUNT
+        | Feature.DELETE
         | Feature.DURABLE
         | Feature.LEASE,
         limits=Limits(

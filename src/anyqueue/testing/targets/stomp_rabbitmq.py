@@ -129,7 +129,8 @@ class StompRabbitmqHarness(StompHarness):
         | Feature.DELAY
         | Feature.DURABLE
         | Feature.COMPETING
-        | Feature.FANOUT,
+        | Feature.FANOUT
+        | Feature.DELETE,
         limits=Limits(
             max_body=MAX_BODY,
             max_batch=1000,

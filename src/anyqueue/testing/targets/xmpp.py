@@ -49,7 +49,8 @@ class ProsodyHarness(Harness):
         | Feature.DURABLE
         | Feature.LEASE
         | Feature.COMPETING
-        | Feature.FANOUT,
+        | Feature.FANOUT
+        | Feature.DELETE,
         limits=Limits(max_body=128 * 1024, max_batch=100, max_sends=8, lease=LEASE),
         released="in place",
         unheard="dropped",

@@ -95,6 +95,7 @@ class HubHarness(Harness):
         | Feature.COMPETING
         | Feature.FANOUT
         | Feature.COUNT
+        | Feature.DELETE
         | Feature.INSPECT,
         limits=Limits(
             max_body=16 * 1024 * 1024,
