@@ -55,7 +55,7 @@ USERS: Final = {
 }
 """Rooms that use anyqueue as anybody does: public names only, and imported by nobody."""
 OUTSIDE_CORE: Final = {"backends", "store", "hub", "progress"} | USERS
-CORE_LINES: Final = 4150
+CORE_LINES: Final = 4200
 """Lines of code. The plan was 2,000; what raises this once more says why in docs/design.md."""
 FILE_LINES: Final = 300
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from anyqueue._held import Held
     from anyqueue._message import Message
-    from anyqueue._producer import Outbox
+    from anyqueue._sending import Outbox
     from anyqueue.driver import Envelope, Progress
 
 _log = logging.getLogger(__name__)

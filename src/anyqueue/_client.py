@@ -37,11 +37,12 @@ from anyqueue._keeper import Terms as KeeperTerms
 from anyqueue._link import Link
 from anyqueue._message import Message
 from anyqueue._outgoing import Given, Terms, check_now, envelope_of
-from anyqueue._producer import Outbox, Producer
+from anyqueue._producer import Producer
 from anyqueue._progress import Trackers
 from anyqueue._reception import Reception
 from anyqueue._replies import as_request, check_report, check_timeout, read
 from anyqueue._requests import Requests, ignore
+from anyqueue._sending import Outbox
 from anyqueue.capability import Support, check_required, support
 from anyqueue.driver import Address, Delivery, Depth, Driver, Feature, Limits, Progress, Queue, Spec, Topic
 from anyqueue.errors import Closed, ConfigError, ConnectionLost

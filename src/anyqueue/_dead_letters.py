@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from anyqueue._client import Client
-    from anyqueue._producer import Outbox
+    from anyqueue._sending import Outbox
 
     Match = Callable[[Message], bool]
     Act = Callable[[Message], Awaitable[None]]

@@ -21,8 +21,8 @@ from anyqueue.errors import Closed, ConnectionLost, Error, NoReply
 if TYPE_CHECKING:
     from anyqueue._link import Link
     from anyqueue._message import Message
-    from anyqueue._producer import Outbox
     from anyqueue._reception import Reception
+    from anyqueue._sending import Outbox
     from anyqueue.driver import Envelope
 
 _log = logging.getLogger(__name__)
