@@ -16,6 +16,7 @@ import msgspec
 from anyqueue.backends.xmpp import names, plan, stanzas
 from anyqueue.backends.xmpp.options import MAX_ITEMS
 from anyqueue.backends.xmpp.plan import SPARE
+from anyqueue.driver import reply_lasts
 from anyqueue.errors import ConfigError, QueueError, QueueFull, QueueMismatch, QueueNotFound
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class Room(msgspec.Struct):
     free: float = 0.0
     """What may be put there before it is counted again."""
     counted: float = -math.inf
+    told: bool = False
+    """The account is told what is published there."""
 
 
 class Nodes:
@@ -59,6 +62,21 @@ class Nodes:
     def forget(self, node: str) -> None:
         """Look again before its next use: it was deleted."""
         self._rooms.pop(node, None)
+
+    async def reach(self, node: str, user: str) -> None:
+        """Have a queue's node exist for a sender. A reply queue is its requester's to make: its end is final."""
+        await (self.ensure if reply_lasts(user) is None else self.find)(node, user)
+
+    async def listen(self, node: str, user: str) -> None:
+        """Have the account told what is published: its other sessions are told too, and ask for nothing."""
+        room = self._rooms[node]
+        if room.told:
+            return
+        answer = await self._session.ask("set", stanzas.subscribe(node, self._session.account))
+        if answer.refusal is not None:
+            self.forget(node)
+            raise self.explain(answer.refusal, "the service tells nothing of the node", user)
+        room.told = True
 
     async def ensure(self, node: str, user: str) -> None:
         """Make a node that keeps messages exist; look at the settings of one that does."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from anyqueue.backends.xmpp.claims import Claim
     from anyqueue.backends.xmpp.nodes import Nodes
     from anyqueue.backends.xmpp.proof import Proof
+    from anyqueue.backends.xmpp.replies import Tenure
     from anyqueue.backends.xmpp.session import Session
     from anyqueue.driver import Settlement
 
@@ -36,8 +37,9 @@ LOOKS: Final = 50
 class QueueSubscription(Subscription):
     """A consumer."""
 
-    def __init__(self, session: Session, nodes: Nodes, queue: str, proof: Proof) -> None:
+    def __init__(self, session: Session, nodes: Nodes, queue: str, proof: Proof, tenure: Tenure | None = None) -> None:
         self.home = Queue(queue)
+        self._tenure = tenure
         self._session = session
         self._node = names.ready_node(queue)
         self._desk = Desk(session, nodes, queue, secrets.token_hex(8), proof)
@@ -87,13 +89,16 @@ class QueueSubscription(Subscription):
 
     async def _look(self) -> None:
         begun = time.monotonic()
+        if self._tenure is not None:
+            await self._tenure.renew()
         self._fresh = []
         found = await self._desk.look()
         self._view.replace(found)
         for entry in self._fresh:
             self._view.add(entry)
-        took = time.monotonic() - begun
-        self._look_at = time.monotonic() + max(POLL, LOOKS * took)
+        ended = time.monotonic()
+        pause = max(POLL, LOOKS * (ended - begun))
+        self._look_at = ended + (pause if self._tenure is None else min(pause, self._tenure.pause))
 
     async def _claim(self, limit: int) -> None:
         part = plan.part_of(self._desk.owner, self._desk.others)
