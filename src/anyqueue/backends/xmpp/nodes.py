@@ -86,8 +86,8 @@ class Nodes:
         if self._session.target.options.declare == "always":
             settings = {**stanzas.KEPT, "max_items": str(most)}
             refusal = (await self._session.ask("set", stanzas.create(node, settings))).refusal
-            if refusal is None:
-                self._rooms[node] = Room(most)
+            if refusal is None:  # it is new, and so are those that will be held
+                self._rooms[node] = Room(most, most // SHARE, time.monotonic())
                 return
             if refusal.condition == "not-acceptable":
                 hint = "raise it there (see docs/backends/xmpp.md), or lower max_items="

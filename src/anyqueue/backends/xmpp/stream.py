@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import itertools
 import ssl
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from slixmpp.xmlstream.xmlstream import NotConnectedError
@@ -188,10 +189,10 @@ class Stream(Reading):
         self._tasks |= asyncio.all_tasks() - before
 
     def _hasten(self) -> None:
-        """Derive the key of SCRAM in C: slixmpp's own loop holds the event loop up for a twentieth of a second."""
+        """Derive the key of SCRAM in C, once: slixmpp's own loop holds the event loop up for fifty milliseconds."""
         way = self.plugin["feature_mechanisms"].mech
         if hasattr(way, "Hi"):
-            way.Hi = lambda text, salt, count: hashlib.pbkdf2_hmac(_digest(way.hash_name), bytes(text), salt, count)
+            way.Hi = lambda text, salt, count: _derived(way.hash_name, bytes(text), bytes(salt), count)
 
     def _answer(self, stanza: Element) -> None:
         """Hand an answer to who waits for it, if it comes from whom it was asked of."""
@@ -240,6 +241,12 @@ class Stream(Reading):
             self.opened.set_exception(self.failure or ConnectionError("it ended the stream during the login"))
         with contextlib.suppress(asyncio.InvalidStateError):
             self.ended.set_result(None)
+
+
+@lru_cache(maxsize=8)
+def _derived(name: str, password: bytes, salt: bytes, count: int) -> bytes:
+    """Return the key of a password; kept, as a server that keeps keys has always the same salt (RFC 5802, 5.1)."""
+    return hashlib.pbkdf2_hmac(_digest(name), password, salt, count)
 
 
 def _digest(name: str) -> str:
