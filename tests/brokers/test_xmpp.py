@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import re
 import secrets
 import shutil
@@ -254,6 +255,18 @@ async def test_a_reply_queue_lasts_as_long_as_its_requester_and_no_sender_makes_
         with pytest.raises(QueueNotFound):
             await other.send(queue, [Envelope(id="too late", body=b"")])
         assert not {queue.name, held_of(queue.name)} & await there()
+
+
+async def test_a_send_that_misses_its_deadline_leaves_no_failure_that_nobody_takes(
+    xmpp: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with raw(xmpp) as witness:
+        async with anyqueue.connect(f"{xmpp}&send_timeout=0.3") as client, client.producer("late") as producer:
+            with pytest.raises(SendError):
+                await producer.send_many([b"x" * 1000] * 5000)
+        gc.collect()
+        assert not [record for record in caplog.records if record.name == "asyncio"]
+        await delete(witness, "late")
 
 
 async def test_a_wrong_password_is_tried_once(xmpp: str) -> None:

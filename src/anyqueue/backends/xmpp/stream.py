@@ -87,19 +87,14 @@ class Stream(Reading):
     async def ask_all(self, requests: Iterable[tuple[str, str]], to: str | None = None) -> list[Answer]:
         """Make requests in this order, without waiting in between, and return their answers in the same order."""
         futures: list[asyncio.Future[Answer]] = []
-        try:
-            for kind, content in requests:
-                await self._slots.acquire()
-                futures.append(self._write(kind, content, to))
-            return [await future for future in futures]
-        finally:
-            for future in futures:
-                if future.done() and not future.cancelled():
-                    future.exception()  # seen
+        for kind, content in requests:
+            await self._slots.acquire()
+            futures.append(self._write(kind, content, to))
+        return [await future for future in futures]
 
     def _write(self, kind: str, content: str, to: str | None) -> asyncio.Future[Answer]:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        future.add_done_callback(lambda _: self._slots.release())
+        future.add_done_callback(self._answered)
         if not self._living:
             future.set_exception(self.lost())
             return future
@@ -107,6 +102,12 @@ class Stream(Reading):
         self._waiting[identity] = (address, future)
         self.write(f"<iq type='{kind}' id='{identity}' to='{stanzas.attribute(address)}'>{content}</iq>")
         return future
+
+    def _answered(self, future: asyncio.Future[Answer]) -> None:
+        """Make room for another request. Who asked may have been cancelled: a failure is nobody's then."""
+        self._slots.release()
+        if not future.cancelled():
+            future.exception()
 
     def write(self, text: str) -> None:
         """Send a stanza of this session with all that is sent in this turn."""
