@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 SHARE: Final = 8
 COUNTS: Final = 5.0
-"""Seconds for which a count is good."""
+"""Seconds for which a count is good; a long queue's takes long, and counting takes at most one part in COSTS."""
+COSTS: Final = 50
 _RIGHTS: Final = "whoever uses a queue must own its node, or have created it: see docs/backends/xmpp.md"
 
 
@@ -39,7 +40,8 @@ class Room(msgspec.Struct):
     """Messages that senders may put there."""
     free: float = 0.0
     """What may be put there before it is counted again."""
-    counted: float = -math.inf
+    good: float = -math.inf
+    """Until when that is believed."""
     told: bool = False
     """The account is told what is published there."""
 
@@ -87,7 +89,7 @@ class Nodes:
             settings = {**stanzas.KEPT, "max_items": str(most)}
             refusal = (await self._session.ask("set", stanzas.create(node, settings))).refusal
             if refusal is None:  # it is new, and so are those that will be held
-                self._rooms[node] = Room(most, most // SHARE, time.monotonic())
+                self._rooms[node] = Room(most, most // SHARE, time.monotonic() + COUNTS)
                 return
             if refusal.condition == "not-acceptable":
                 hint = "raise it there (see docs/backends/xmpp.md), or lower max_items="
@@ -138,14 +140,15 @@ class Nodes:
         """Take room for messages; raise QueueFull where there is none."""
         room = self._rooms[node]
         now = time.monotonic()
-        if room.free < count or now - room.counted > COUNTS:
+        if room.free < count or now > room.good:
             there = await self._count(node, user)
             left = room.most - room.most // SPARE - there
             if left < count:
                 hint = "consume, or raise max_items of its node"
                 what = f"the queue holds {there:,} messages, and its node takes {room.most:,}, a tenth of them spare"
                 raise QueueFull(what, queue=user, url=self._session.url, hint=hint)
-            room.free, room.counted = max(count, left / SHARE), now
+            ended = time.monotonic()
+            room.free, room.good = max(count, left / SHARE), ended + max(COUNTS, COSTS * (ended - now))
         room.free -= count
 
     async def _count(self, node: str, user: str) -> int:

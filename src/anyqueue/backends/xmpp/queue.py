@@ -2,7 +2,7 @@
 
 Notifications say that there is something and wake whoever waits; what there is, is asked for. At least every POLL
 seconds a waiting consumer looks at both nodes, whatever it was told: notifications may be lost, and the dead say
-nothing. A look takes long on a long queue, so looking takes at most one part in LOOKS of the time.
+nothing. A look costs the server much on a long queue, and on a busy server it takes long: then there are fewer.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from anyqueue.driver import Settlement
 
 POLL: Final = 1.0
-LOOKS: Final = 50
+EACH: Final = 0.01
+"""Seconds until the next look for each item that the last one listed: a server takes about a fiftieth of that."""
+REST: Final = 5
+"""How many times as long as a look took there is none: whom it takes long has others to serve."""
 
 
 class QueueSubscription(Subscription):
@@ -97,7 +100,7 @@ class QueueSubscription(Subscription):
         for entry in self._fresh:
             self._view.add(entry)
         ended = time.monotonic()
-        pause = max(POLL, LOOKS * (ended - begun))
+        pause = max(POLL, EACH * self._desk.listed, REST * (ended - begun))
         self._look_at = ended + (pause if self._tenure is None else min(pause, self._tenure.pause))
 
     async def _claim(self, limit: int) -> None:
