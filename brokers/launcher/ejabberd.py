@@ -6,13 +6,14 @@ mapper. The tables, which this version does not make itself, and the accounts ar
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from launcher import certificates, probes
+from launcher import certificates, probes, scram
 from launcher.broker import USERS, Broker
 from launcher.place import LOOPBACK
 from launcher.processes import Command
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from launcher.broker import Node
 
 SCHEMA: Final = Path("/usr/share/ejabberd/sql/lite.sql")
+ADD_ACCOUNT: Final = (
+    "INSERT OR REPLACE INTO users (username, password, serverkey, salt, iterationcount) VALUES (?, ?, ?, ?, ?)"
+)
 ERLANG: Final = ("+K", "true", "+S", "2:2", "+SDio", "4", "+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none")
 """Small: two schedulers that do not spin."""
 
@@ -80,5 +84,11 @@ def _fill(database: sqlite3.Connection) -> None:
     database.execute("PRAGMA journal_mode = WAL")
     if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'users'").fetchall():
         database.executescript(SCHEMA.read_text())
-    database.executemany("INSERT OR IGNORE INTO users (username, password) VALUES (?, ?)", USERS.items())
+    accounts = [(user, *_fields(scram.keep(user, password)), scram.ITERATIONS) for user, password in USERS.items()]
+    database.executemany(ADD_ACCOUNT, accounts)
     database.commit()
+
+
+def _fields(kept: scram.Kept) -> tuple[str, str, str]:
+    stored, server, salt = (base64.b64encode(field).decode() for field in (kept.stored, kept.server, kept.salt))
+    return stored, server, salt

@@ -11,7 +11,7 @@ import os
 import sqlite3
 from typing import TYPE_CHECKING, Final
 
-from launcher import certificates, probes
+from launcher import certificates, probes, scram
 from launcher.broker import USERS, Broker
 from launcher.place import LOOPBACK
 from launcher.processes import Command
@@ -40,7 +40,7 @@ class Prosody(Broker):
         accounts = node.data / DOMAIN / "accounts"
         accounts.mkdir(parents=True, exist_ok=True)
         for user, password in USERS.items():
-            (accounts / f"{user}.dat").write_text(f'return {{ ["password"] = "{password}"; }};\n')
+            (accounts / f"{user}.dat").write_text(_account(scram.keep(user, password)))
         with contextlib.closing(sqlite3.connect(node.data / "prosody.sqlite")) as database:
             database.execute("PRAGMA journal_mode = WAL")
 
@@ -56,6 +56,12 @@ class Prosody(Broker):
     def urls(self, node: Node) -> dict[str, str]:
         """Return both listeners'."""
         return urls_of(node)
+
+
+def _account(kept: scram.Kept) -> str:
+    """Return an account as internal_hashed has it."""
+    keys = f'["salt"] = "{kept.salt.decode()}"; ["iteration_count"] = {scram.ITERATIONS};'
+    return f'return {{ {keys} ["stored_key"] = "{kept.stored.hex()}"; ["server_key"] = "{kept.server.hex()}"; }};\n'
 
 
 def urls_of(node: Node) -> dict[str, str]:

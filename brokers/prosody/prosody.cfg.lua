@@ -28,7 +28,8 @@ network_settings = { nagle = false; read_size = 65536 }
 limits = { c2s = { rate = "100mb/s"; burst = "10s" } }
 c2s_stanza_size_limit = 262144
 
-authentication = "internal_plain"
+-- Kept as keys, a password need not be derived anew at each login.
+authentication = "internal_hashed"
 default_storage = "sql"
 storage = { accounts = "internal" }
 sql = { driver = "SQLite3"; database = "prosody.sqlite" }

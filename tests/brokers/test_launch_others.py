@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from launching import Launch, LaunchFailed
 
+from anyqueue.testing.launched import LaunchedBroker
 from launcher import probes
 from launcher.place import LOOPBACK
 
@@ -59,6 +60,25 @@ def test_two_launchers_at_once_start_one_broker(gearmand: Launch) -> None:
     assert [process.communicate() and process.returncode for process in both] == [0, 0]
     found = [path for path in Path("/proc").glob("[0-9]*/cmdline") if marked(path, gearmand)]
     assert len(found) == 1
+
+
+def test_the_suite_starts_a_broker_again_that_ended_behind_its_back(
+    gearmand: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before each case it asks whether the broker runs, and does not pay for a launcher where it does."""
+    monkeypatch.setenv("ANYQUEUE_BROKERS_DIR", str(gearmand.place.folder))
+    monkeypatch.setenv("ANYQUEUE_BROKERS_PORT", str(gearmand.place.base))
+    broker = LaunchedBroker("gearmand")
+    for end in ("kill", "down"):
+        for _ in range(2):
+            assert broker.missing() is None
+            assert probes.taken(LOOPBACK, gearmand.place.base + GEARMAN)
+        gearmand(end, "gearmand")
+    assert broker.missing() is None
+    broker.pause()
+    assert "paused" in (broker.missing() or "")
+    broker.resume()
+    assert broker.missing() is None
 
 
 def marked(path: Path, launch: Launch) -> bool:

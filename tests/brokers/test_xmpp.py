@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import re
+import secrets
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,11 +25,13 @@ from anyqueue import (
     QueueError,
     QueueFull,
     QueueMismatch,
+    QueueNotFound,
     SendError,
     Topic,
     Unsupported,
 )
 from anyqueue.backends.xmpp.driver import XmppDriver
+from anyqueue.driver import Accept, Envelope, Queue, Spec, reply_queue
 from anyqueue.testing.proxy import Proxy
 from anyqueue.testing.targets.xmpp_raw import Client
 from anyqueue.testing.targets.xmpp_witness import held_of, message, node_of
@@ -84,6 +89,16 @@ def unsent(why: type[Exception], match: str) -> Iterator[None]:
         yield
     assert isinstance(caught.value.__cause__, why)
     assert not caught.value.unknown
+
+
+@contextlib.asynccontextmanager
+async def opened(url: URL) -> AsyncIterator[XmppDriver]:
+    driver = XmppDriver.from_url(url)
+    await driver.open()
+    try:
+        yield driver
+    finally:
+        await driver.close()
 
 
 # Other programs, other accounts
@@ -212,6 +227,46 @@ async def test_a_node_with_other_settings_is_refused(xmpp: str, wrong: dict[str,
 
 
 # Thieves
+
+
+async def test_a_reply_queue_lasts_as_long_as_its_requester_and_no_sender_makes_it_anew(xmpp: str) -> None:
+    """It is swept by whoever consumes next: its nodes and the record of it, and not while it is consumed from."""
+    queue = Queue(reply_queue(secrets.token_hex(8), 1))
+    records = "aq.requesters.anyqueue%40localhost"
+    url = URL.parse(f"{xmpp}&lease=1")
+    async with opened(url) as requester, opened(url) as other, raw(xmpp) as witness:
+
+        async def there() -> set[str]:
+            await (await other.subscribe(Spec(address=Queue("beside"), prefetch=1))).close()
+            written = {identity.rpartition(":")[0] for identity in await witness.ids(records)}
+            return written | set(await witness.nodes())
+
+        subscription = await requester.subscribe(Spec(address=queue, prefetch=10))
+        until = time.monotonic() + 4
+        while time.monotonic() < until:
+            await other.send(queue, [Envelope(id="reply", body=b"")])
+            ((delivery,), _) = await asyncio.gather(subscription.receive(1), there())
+            await subscription.settle([(delivery, Accept())])
+            assert queue.name in await there()
+        await subscription.close()
+        async with asyncio.timeout(20):
+            while {queue.name, held_of(queue.name)} & await there():  # noqa: ASYNC110 -- nobody tells that it has ended
+                await asyncio.sleep(0.1)
+        with pytest.raises(QueueNotFound):
+            await other.send(queue, [Envelope(id="too late", body=b"")])
+        assert not {queue.name, held_of(queue.name)} & await there()
+
+
+async def test_a_send_that_misses_its_deadline_leaves_no_failure_that_nobody_takes(
+    xmpp: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with raw(xmpp) as witness:
+        async with anyqueue.connect(f"{xmpp}&send_timeout=0.3") as client, client.producer("late") as producer:
+            with pytest.raises(SendError):
+                await producer.send_many([b"x" * 1000] * 5000)
+        gc.collect()
+        assert not [record for record in caplog.records if record.name == "asyncio"]
+        await delete(witness, "late")
 
 
 async def test_a_wrong_password_is_tried_once(xmpp: str) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from anyqueue.backends.xmpp import names, plan, proof
 from anyqueue.backends.xmpp.names import Ticket
 from anyqueue.backends.xmpp.plan import Entry, Held, View
+from anyqueue.driver import reply_queue
 
 DUES: Final = st.none() | st.floats(0, 100)
 
@@ -136,6 +137,23 @@ def test_the_copies_of_all_fit_what_senders_leave_free(limit: int, most: int, co
 def test_consumers_number_themselves() -> None:
     assert plan.part_of("b", ["a", "c"]) == (1, 3)
     assert plan.part_of("b", []) == (0, 1)
+
+
+# How long reply queues last
+
+
+def test_a_reply_queue_is_over_when_none_of_its_times_is_still_to_come() -> None:
+    one, two, three = (reply_queue(token, 5) for token in ("a", "b", "c"))
+    written = [names.tenure_id(*each) for each in ((one, 9.0), (two, 9.0), (two, 11.5), (three, 12.0))]
+    assert names.tenures_over(written, 10.0) == {written[0]: one, written[1]: None}
+    assert names.tenures_over(written, 11.8) == {written[0]: one, written[1]: two, written[2]: two}
+
+
+@pytest.mark.parametrize(
+    "identity", ["emails:1.0", "aq.reply.5.a", "aq.reply.5.a:nan", "aq.reply.x.a:1.0", ":1.0", "1.0"]
+)
+def test_of_what_names_no_reply_queue_nothing_is_over(identity: str) -> None:
+    assert names.tenures_over([identity], 10.0) == {}
 
 
 # What a service says

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -60,9 +61,13 @@ class LaunchedBroker(Broker):
     def __init__(self, name: str) -> None:
         self.name = name
         self._described: Described | None = None
+        self._runs = False
+        """We started it last, and have not stopped or frozen it since."""
 
     def missing(self) -> str | None:
         """Say why there can be no such broker here; None where there can. It is started to find out."""
+        if self._runs and _listens(self.described):
+            return None
         if not launcher().exists():
             return f"no launcher at {launcher()}: set ANYQUEUE_BROKERS to the directory that has it"
         try:
@@ -81,17 +86,21 @@ class LaunchedBroker(Broker):
     def start(self) -> None:
         """Start it on its data unless it runs; return once it answers."""
         self._launch("up")
+        self._runs = True
 
     def stop(self) -> None:
         """SIGTERM, and wait."""
+        self._runs = False
         self._launch("down")
 
     def kill(self) -> None:
         """SIGKILL."""
+        self._runs = False
         self._launch("kill")
 
     def pause(self) -> None:
         """SIGSTOP."""
+        self._runs = False
         self._launch("pause")
 
     def resume(self) -> None:
@@ -116,3 +125,12 @@ class LaunchedBroker(Broker):
             said = (ran.stderr or ran.stdout).decode(errors="replace")[-LOG_END:].strip()
             raise LaunchFailed(f"launch.py {verb} {self.name} failed: {said}")
         return ran.stdout
+
+
+def _listens(described: Described) -> bool:
+    """Say whether a broker takes connections: quick, as each case of each target asks first. The launcher logs in."""
+    try:
+        with socket.create_connection(("127.0.0.1", next(iter(described.ports.values()))), timeout=1.0):
+            return True
+    except OSError:
+        return False

@@ -11,6 +11,7 @@
     proof     does this server let exactly one of two retract an item?
     nodes     nodes made to exist or refused; how full they are
     topics    who listens to a topic
+    replies   how long reply queues last, and their end
     claims    the steps of a claim, of a settlement, of a sweep
     queue     a subscription to a queue or to a named group
     passing   a subscription to a topic without a group

@@ -56,6 +56,8 @@ class Desk:
         """When our lease ends."""
         self.others: frozenset[str] = frozenset()
         """Other consumers that hold something."""
+        self.listed = 0
+        """How many items the last look has listed."""
         self._too_large: set[str] = set()
         self._session = session
         self._nodes = nodes
@@ -73,8 +75,9 @@ class Desk:
         """Return what may be claimed: what is ready, and what the dead hold. The held node first: see plan."""
         both = await self._session.ask_all([("get", stanzas.list_ids(node)) for node in (self._held, self._ready)])
         self._check(both, "the queue cannot be read")
-        held = plan.Held.read(stanzas.read_ids(both[0].content))
-        ready = plan.ready_entries(stanzas.read_ids(both[1].content), newest_first=self._newest_first)
+        ids = [stanzas.read_ids(answer.content) for answer in both]
+        self.listed = sum(map(len, ids))
+        held, ready = plan.Held.read(ids[0]), plan.ready_entries(ids[1], newest_first=self._newest_first)
         others = (held.holders() | held.owners) - {self.owner}
         dead = await self._dead(others) if others else set()
         self.others = frozenset(others - dead)

@@ -19,6 +19,7 @@ from anyqueue.backends.xmpp.options import target_of
 from anyqueue.backends.xmpp.passing import PassingSubscription
 from anyqueue.backends.xmpp.proof import Proof
 from anyqueue.backends.xmpp.queue import QueueSubscription
+from anyqueue.backends.xmpp.replies import ReplyQueues
 from anyqueue.backends.xmpp.session import Session
 from anyqueue.backends.xmpp.topics import Topics
 from anyqueue.driver import Driver, Feature, Limits, Topic
@@ -65,11 +66,11 @@ class XmppDriver(Driver):
         self._session = Session(target, url)
         self._nodes = Nodes(self._session)
         self._topics = Topics(self._session, self._nodes)
+        self._replies = ReplyQueues(self._session, self._nodes)
         self._proof = Proof(atomic=False)
         self._line = secrets.token_hex(8)
         self._numbers = itertools.count()
         self._last = 0
-        self._subscribed: set[str] = set()
         self._process = 0
 
     @classmethod
@@ -132,7 +133,7 @@ class XmppDriver(Driver):
         missing = [index for index, refusal in refusals.items() if refusal.condition == stanzas.NOT_FOUND]
         if missing:  # it was deleted since it was seen
             self._nodes.forget(node)
-            await self._nodes.ensure(node, queue)
+            await self._nodes.reach(node, queue)
             again = await self._publish(node, [items[index] for index in missing])
             refusals = {index: refusal for index, refusal in refusals.items() if index not in missing}
             refusals |= {missing[position]: refusal for position, refusal in again.items()}
@@ -141,13 +142,13 @@ class XmppDriver(Driver):
     async def _make_room(self, node: str, queue: str, count: int) -> None:
         """Have the node exist, with room for so many; one that was deleted since it was seen is made once more."""
         known = self._nodes.knows(node)
-        await self._nodes.ensure(node, queue)
+        await self._nodes.reach(node, queue)
         try:
             await self._nodes.admit(node, queue, count)
         except QueueNotFound:
             if not known:
                 raise
-            await self._nodes.ensure(node, queue)
+            await self._nodes.reach(node, queue)
             await self._nodes.admit(node, queue, count)
 
     async def _publish(self, node: str, items: Sequence[tuple[str, str]]) -> dict[int, Refusal]:
@@ -227,16 +228,19 @@ class XmppDriver(Driver):
         queue = spec.address.name
         if isinstance(spec.address, Topic):
             queue = names.group_queue(spec.address.name, spec.group or "")
-        ready = names.ready_node(queue)
+        ready, tenure = names.ready_node(queue), self._replies.tenure(queue)
+        if tenure is not None:
+            await tenure.renew()
         await self._nodes.ensure(ready, queue)
         await self._nodes.ensure(names.held_node(queue), queue)
         if isinstance(spec.address, Topic):
             await self._topics.join(spec.address.name, queue)
-        subscription = QueueSubscription(self._session, self._nodes, queue, self._proof)
+        subscription = QueueSubscription(self._session, self._nodes, queue, self._proof, tenure)
         try:
             if not await subscription.begin():
                 raise self._unsupported(Feature.COMPETING, queue)
-            await self._listen(ready, queue)
+            await self._nodes.listen(ready, queue)
+            await self._replies.sweep()
         except BaseException:
             await subscription.close()
             raise
@@ -248,28 +252,17 @@ class XmppDriver(Driver):
         subscription = PassingSubscription(self._session, topic)
         subscription.begin()
         try:
-            await self._listen(node, topic)
+            await self._nodes.listen(node, topic)
         except BaseException:
             await subscription.close()
             raise
         return subscription
-
-    async def _listen(self, node: str, name: str) -> None:
-        """Have the account told what is published: its other sessions are told too, and ask for nothing."""
-        if node in self._subscribed:
-            return
-        answer = await self._session.ask("set", stanzas.subscribe(node, self._session.account))
-        if answer.refusal is not None:
-            self._nodes.forget(node)
-            raise self._nodes.explain(answer.refusal, "the service tells nothing of the node", name)
-        self._subscribed.add(node)
 
     async def delete(self, queue: Queue) -> None:
         """Delete the queue's node, and that of what is held."""
         self._check_open()
         for node in (names.ready_node(queue.name), names.held_node(queue.name)):
             await self._nodes.delete(node, queue.name)
-            self._subscribed.discard(node)
 
     async def close(self) -> None:
         """End the session: subscriptions end with it."""

@@ -4,6 +4,7 @@
   `-._~`. Beside it stands its held node, `aq.held.` and the same.
 * A topic is the node `aq.topic.NAME`, which keeps nothing; its named groups are written in `aq.groups.NAME`, and each
   is a queue of its own, `aq.group.TOPIC:GROUP`.
+* A reply queue is a queue that ends: until when it lasts is written in `aq.requesters.ACCOUNT`, as NODE:UNTIL.
 * An item's id says all that decides about it, so that listing ids is enough:
       ready    aq:ORDER:LINE:STEP[:DUE]
       held     aq:ORDER:LINE:STEP:OWNER
@@ -17,18 +18,22 @@ from __future__ import annotations
 
 import math
 from hashlib import sha256
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote
 
 import msgspec
 
-from anyqueue.driver import RESERVED
+from anyqueue.driver import RESERVED, reply_lasts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 HELD: Final = f"{RESERVED}held."
 TOPIC: Final = f"{RESERVED}topic."
 GROUPS: Final = f"{RESERVED}groups."
 GROUP: Final = f"{RESERVED}group."
 PROOF: Final = f"{RESERVED}proof."
+REQUESTERS: Final = f"{RESERVED}requesters."
 OWNER: Final = "owner:"
 _MARK: Final = "aq"
 _FIELDS: Final = 4
@@ -80,6 +85,11 @@ def proof_node(account: str) -> str:
     return PROOF + quote(account, safe="~")
 
 
+def requesters_node(account: str) -> str:
+    """Return the node in which an account's reply queues are written down."""
+    return REQUESTERS + quote(account, safe="~")
+
+
 def queue_of(node: str) -> str | None:
     """Return the queue whose node this is; None for the nodes beside the queues."""
     if node.startswith(RESERVED) and not node.startswith(GROUP):
@@ -107,6 +117,27 @@ def held_id(ticket: Ticket) -> str:
 def owner_id(owner: str) -> str:
     """Return the id of the item that says who an owner is."""
     return OWNER + owner
+
+
+def tenure_id(node: str, until: float) -> str:
+    """Return the id of the item that says until when a reply queue lasts."""
+    return f"{node}:{until!r}"
+
+
+def tenures_over(identities: Iterable[str], now: float) -> dict[str, str | None]:
+    """Return the ids whose time is over, and the node of each if its queue ends: none of its ids is still to come."""
+    over: dict[str, str | None] = {}
+    lasting: set[str] = set()
+    for identity in identities:
+        node, _, text = identity.rpartition(":")
+        until = _time(text)
+        if until is None or reply_lasts(node) is None:
+            continue
+        if until < now:
+            over[identity] = node
+        else:
+            lasting.add(node)
+    return {identity: None if node in lasting else node for identity, node in over.items()}
 
 
 def read_ready(identity: str, order: str) -> Ticket:

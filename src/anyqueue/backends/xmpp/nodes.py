@@ -16,6 +16,7 @@ import msgspec
 from anyqueue.backends.xmpp import names, plan, stanzas
 from anyqueue.backends.xmpp.options import MAX_ITEMS
 from anyqueue.backends.xmpp.plan import SPARE
+from anyqueue.driver import reply_lasts
 from anyqueue.errors import ConfigError, QueueError, QueueFull, QueueMismatch, QueueNotFound
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 SHARE: Final = 8
 COUNTS: Final = 5.0
-"""Seconds for which a count is good."""
+"""Seconds for which a count is good; a long queue's takes long, and counting takes at most one part in COSTS."""
+COSTS: Final = 50
 _RIGHTS: Final = "whoever uses a queue must own its node, or have created it: see docs/backends/xmpp.md"
 
 
@@ -38,7 +40,10 @@ class Room(msgspec.Struct):
     """Messages that senders may put there."""
     free: float = 0.0
     """What may be put there before it is counted again."""
-    counted: float = -math.inf
+    good: float = -math.inf
+    """Until when that is believed."""
+    told: bool = False
+    """The account is told what is published there."""
 
 
 class Nodes:
@@ -67,6 +72,21 @@ class Nodes:
         """Look again before its next use: it was deleted."""
         self._rooms.pop(node, None)
 
+    async def reach(self, node: str, user: str) -> None:
+        """Have a queue's node exist for a sender. A reply queue is its requester's to make: its end is final."""
+        await (self.ensure if reply_lasts(user) is None else self.find)(node, user)
+
+    async def listen(self, node: str, user: str) -> None:
+        """Have the account told what is published: its other sessions are told too, and ask for nothing."""
+        room = self._rooms[node]
+        if room.told:
+            return
+        answer = await self._session.ask("set", stanzas.subscribe(node, self._session.account))
+        if answer.refusal is not None:
+            self.forget(node)
+            raise self.explain(answer.refusal, "the service tells nothing of the node", user)
+        room.told = True
+
     async def ensure(self, node: str, user: str) -> None:
         """Make a node that keeps messages exist; look at the settings of one that does."""
         if node in self._rooms:
@@ -75,8 +95,8 @@ class Nodes:
         if self._session.target.options.declare == "always":
             settings = {**stanzas.KEPT, "max_items": str(most)}
             refusal = (await self._session.ask("set", stanzas.create(node, settings))).refusal
-            if refusal is None:
-                self._rooms[node] = Room(most)
+            if refusal is None:  # it is new, and so are those that will be held
+                self._rooms[node] = Room(most, most // SHARE, time.monotonic() + COUNTS)
                 return
             if refusal.condition == "not-acceptable":
                 hint = "raise it there (see docs/backends/xmpp.md), or lower max_items="
@@ -127,14 +147,15 @@ class Nodes:
         """Take room for messages; raise QueueFull where there is none."""
         room = self._rooms[node]
         now = time.monotonic()
-        if room.free < count or now - room.counted > COUNTS:
+        if room.free < count or now > room.good:
             there = await self._count(node, user)
             left = room.most - room.most // SPARE - there
             if left < count:
                 hint = "consume, or raise max_items of its node"
                 what = f"the queue holds {there:,} messages, and its node takes {room.most:,}, a tenth of them spare"
                 raise QueueFull(what, queue=user, url=self._session.url, hint=hint)
-            room.free, room.counted = max(count, left / SHARE), now
+            ended = time.monotonic()
+            room.free, room.good = max(count, left / SHARE), ended + max(COUNTS, COSTS * (ended - now))
         room.free -= count
 
     async def _count(self, node: str, user: str) -> int:

@@ -2,7 +2,7 @@
 
 Notifications say that there is something and wake whoever waits; what there is, is asked for. At least every POLL
 seconds a waiting consumer looks at both nodes, whatever it was told: notifications may be lost, and the dead say
-nothing. A look takes long on a long queue, so looking takes at most one part in LOOKS of the time.
+nothing. A look costs the server much on a long queue, and on a busy server it takes long: then there are fewer.
 """
 
 from __future__ import annotations
@@ -26,18 +26,23 @@ if TYPE_CHECKING:
     from anyqueue.backends.xmpp.claims import Claim
     from anyqueue.backends.xmpp.nodes import Nodes
     from anyqueue.backends.xmpp.proof import Proof
+    from anyqueue.backends.xmpp.replies import Tenure
     from anyqueue.backends.xmpp.session import Session
     from anyqueue.driver import Settlement
 
 POLL: Final = 1.0
-LOOKS: Final = 50
+EACH: Final = 0.01
+"""Seconds until the next look for each item that the last one listed: a server takes about a fiftieth of that."""
+REST: Final = 5
+"""How many times as long as a look took there is none: whom it takes long has others to serve."""
 
 
 class QueueSubscription(Subscription):
     """A consumer."""
 
-    def __init__(self, session: Session, nodes: Nodes, queue: str, proof: Proof) -> None:
+    def __init__(self, session: Session, nodes: Nodes, queue: str, proof: Proof, tenure: Tenure | None = None) -> None:
         self.home = Queue(queue)
+        self._tenure = tenure
         self._session = session
         self._node = names.ready_node(queue)
         self._desk = Desk(session, nodes, queue, secrets.token_hex(8), proof)
@@ -87,13 +92,16 @@ class QueueSubscription(Subscription):
 
     async def _look(self) -> None:
         begun = time.monotonic()
+        if self._tenure is not None:
+            await self._tenure.renew()
         self._fresh = []
         found = await self._desk.look()
         self._view.replace(found)
         for entry in self._fresh:
             self._view.add(entry)
-        took = time.monotonic() - begun
-        self._look_at = time.monotonic() + max(POLL, LOOKS * took)
+        ended = time.monotonic()
+        pause = max(POLL, EACH * self._desk.listed, REST * (ended - begun))
+        self._look_at = ended + (pause if self._tenure is None else min(pause, self._tenure.pause))
 
     async def _claim(self, limit: int) -> None:
         part = plan.part_of(self._desk.owner, self._desk.others)

@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import itertools
 import ssl
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from slixmpp.xmlstream.xmlstream import NotConnectedError
@@ -86,19 +87,14 @@ class Stream(Reading):
     async def ask_all(self, requests: Iterable[tuple[str, str]], to: str | None = None) -> list[Answer]:
         """Make requests in this order, without waiting in between, and return their answers in the same order."""
         futures: list[asyncio.Future[Answer]] = []
-        try:
-            for kind, content in requests:
-                await self._slots.acquire()
-                futures.append(self._write(kind, content, to))
-            return [await future for future in futures]
-        finally:
-            for future in futures:
-                if future.done() and not future.cancelled():
-                    future.exception()  # seen
+        for kind, content in requests:
+            await self._slots.acquire()
+            futures.append(self._write(kind, content, to))
+        return [await future for future in futures]
 
     def _write(self, kind: str, content: str, to: str | None) -> asyncio.Future[Answer]:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        future.add_done_callback(lambda _: self._slots.release())
+        future.add_done_callback(self._answered)
         if not self._living:
             future.set_exception(self.lost())
             return future
@@ -106,6 +102,12 @@ class Stream(Reading):
         self._waiting[identity] = (address, future)
         self.write(f"<iq type='{kind}' id='{identity}' to='{stanzas.attribute(address)}'>{content}</iq>")
         return future
+
+    def _answered(self, future: asyncio.Future[Answer]) -> None:
+        """Make room for another request. Who asked may have been cancelled: a failure is nobody's then."""
+        self._slots.release()
+        if not future.cancelled():
+            future.exception()
 
     def write(self, text: str) -> None:
         """Send a stanza of this session with all that is sent in this turn."""
@@ -188,10 +190,10 @@ class Stream(Reading):
         self._tasks |= asyncio.all_tasks() - before
 
     def _hasten(self) -> None:
-        """Derive the key of SCRAM in C: slixmpp's own loop holds the event loop up for a twentieth of a second."""
+        """Derive the key of SCRAM in C, once: slixmpp's own loop holds the event loop up for fifty milliseconds."""
         way = self.plugin["feature_mechanisms"].mech
         if hasattr(way, "Hi"):
-            way.Hi = lambda text, salt, count: hashlib.pbkdf2_hmac(_digest(way.hash_name), bytes(text), salt, count)
+            way.Hi = lambda text, salt, count: _derived(way.hash_name, bytes(text), bytes(salt), count)
 
     def _answer(self, stanza: Element) -> None:
         """Hand an answer to who waits for it, if it comes from whom it was asked of."""
@@ -240,6 +242,12 @@ class Stream(Reading):
             self.opened.set_exception(self.failure or ConnectionError("it ended the stream during the login"))
         with contextlib.suppress(asyncio.InvalidStateError):
             self.ended.set_result(None)
+
+
+@lru_cache(maxsize=8)
+def _derived(name: str, password: bytes, salt: bytes, count: int) -> bytes:
+    """Return the key of a password; kept, as a server that keeps keys has always the same salt (RFC 5802, 5.1)."""
+    return hashlib.pbkdf2_hmac(_digest(name), password, salt, count)
 
 
 def _digest(name: str) -> str:

@@ -26,7 +26,7 @@ SPACE: Final = "{urn:anyqueue:1}"
 PATIENCE: Final = 30.0
 TRIES: Final = 10
 """Looks at a queue that does not hold still before it is counted as it is, moving messages too."""
-BESIDE: Final = ("aq.held.", "aq.topic.", "aq.groups.", "aq.proof.")
+BESIDE: Final = ("aq.held.", "aq.topic.", "aq.groups.", "aq.proof.", "aq.requesters.")
 _LOST: Final = (IqTimeout, NotConnectedError, ConnectionError, TimeoutError)
 
 
@@ -159,7 +159,7 @@ class XmppForeign(Foreign):
 
         async def sweep(client: Client) -> None:
             for node in await client.nodes():
-                if token in node or node.startswith("aq.proof."):
+                if token in node or node.startswith(("aq.proof.", "aq.requesters.", "aq.reply.", "aq.held.aq.reply.")):
                     await client.delete(node)
 
         await self.act(sweep)
