@@ -21,7 +21,7 @@ import anyqueue
 from anyqueue.testing.case import Case, all_cases
 from anyqueue.testing.report import Report
 from anyqueue.testing.runner import Probed, applies, not_applicable, probe, run_case
-from anyqueue.testing.targets import ON_REQUEST, TARGETS, load_harness
+from anyqueue.testing.targets import TARGETS, load_harness
 
 if TYPE_CHECKING:
     from anyqueue.testing.harness import Harness
@@ -100,8 +100,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--anyqueue-target",
         action="append",
         metavar="TARGET",
-        help=f"test this target; may be repeated. One of {', '.join(TARGETS)} "
-        f"(default: all but {', '.join(sorted(ON_REQUEST))}), or module:Harness",
+        help=f"test this target; may be repeated. One of {', '.join(TARGETS)} (default: all), or module:Harness",
     )
     group.addoption("--anyqueue-seed", type=int, default=0, metavar="N", help="draw other examples and fault points")
     group.addoption("--anyqueue-report", metavar="FILE", help="write the report of even a partial run to FILE")
@@ -111,7 +110,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Load the harnesses; know the tiers as markers."""
     for tier in TIERS:
         config.addinivalue_line("markers", f"{tier}: a contract case of this tier")
-    names = config.getoption("--anyqueue-target") or [name for name in TARGETS if name not in ON_REQUEST]
+    names = config.getoption("--anyqueue-target") or list(TARGETS)
     config.stash[RUN] = Run([Target(load_harness(name)) for name in names], config.getoption("--anyqueue-seed"))
 
 

@@ -144,7 +144,7 @@ async def until_dead(t: Trial, queue: str, *, prefetch: int | None = None, unsee
         async def decided(child: Child = child) -> bool:
             return not child.alive() or await t.total(f"{queue}.dead") > 0
 
-        await t.eventually(decided, timeout=20)
+        await t.eventually(decided, timeout=90)
         if child.alive():
             return child, deaths
         t.history.ended(child.name)
@@ -155,7 +155,7 @@ async def until_dead(t: Trial, queue: str, *, prefetch: int | None = None, unsee
 
 async def ended(t: Trial, child: Child, queue: str) -> None:
     """Wait until a surviving consumer has emptied the queue, and end it."""
-    await t.eventually(is_empty(t, queue), timeout=40)
+    await t.eventually(is_empty(t, queue), timeout=120)
     await child.terminate()
     t.history.merge(child.journal())
 

@@ -69,7 +69,7 @@ async def x2(t: Trial) -> None:
         await written(t, children[t.random.randrange(3)], t.random.randint(3, 60))
         await crash(t, *children)
     async with t.connect() as client:
-        await t.drain(client, queue, timeout=20)
+        await t.drain(client, queue, timeout=90)
     t.history.prove()
 
 

@@ -112,7 +112,7 @@ async def redriven(t: Trial, client: Client, queue: str, sent: Sequence[str]) ->
         await client.redrive(f"{queue}.dead")
         return await t.total(f"{queue}.dead") == 0
 
-    await t.eventually(all_gone, timeout=15)
+    await t.eventually(all_gone, timeout=60)
     back = [message.id for message in await t.drain(client, queue)]
     assert set(back) == set(sent)
     assert len(back) <= 2 * len(sent)

@@ -26,7 +26,7 @@ STALL: Final = 0.1
 """Seconds of work that one step of the event loop may take."""
 
 
-@case("P5", "the event loop never stalls for more than 100 ms", group=GROUP, timeout=120.0)
+@case("P5", "the event loop never stalls for more than 100 ms", group=GROUP, timeout=400.0)
 async def p5(t: Trial) -> None:
     """P5: the event loop never stalls for more than 100 ms: no step does so much work, and none waits for anything.
 
@@ -36,7 +36,7 @@ async def p5(t: Trial) -> None:
     """
     queue, few = t.queue(), min(FEW, t.harness.backlog)
     bodies = [b"x" * 100] * min(MANY, t.harness.backlog)
-    async with t.connect() as client:
+    async with t.connect(send_timeout=180.0) as client:  # no matter how long a busy disk takes
         with busiest() as found:
             async with client.producer(queue) as producer:
                 await producer.send_many(bodies[:few])

@@ -30,9 +30,6 @@ TARGETS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-ON_REQUEST: Final = frozenset({"stomp@rabbitmq", "stomp@activemq", "xmpp@prosody", "xmpp@ejabberd"})
-"""Of these no whole run was without a failure yet: they are tested where --anyqueue-target names them."""
-
 
 def load_harness(target: str) -> Harness:
     """Return a new harness for the name of a target, or for `module:Class`. Raises LookupError for other names."""
