@@ -18,6 +18,7 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.adapters.utils import nbio_interface
 
 from anyqueue.backends.amqp.frames import LEAST_FRAME_MAX, Arrived, BrokenStream, Confirmed, Other, Reader
+from anyqueue.backends.pulse import Pulse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,7 +138,7 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika is untyped
         self._error: Exception | None = None
         self._lost = lost
         self._loop = loop
-        self._heard = loop.time()
+        self._pulse = Pulse(loop.time())
         self._watch: asyncio.TimerHandle | None = None
         super().__init__(
             parameters,
@@ -191,10 +192,11 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika is untyped
 
     def _read(self, data: bytes) -> None:
         self.bytes_received += len(data)
-        self._heard = self._loop.time()
         if data.startswith(b"AMQP") and not self.frames_received:
             raise BrokenStream("the broker speaks another version of AMQP than 0-9-1")
-        for event in self._reader.feed(data):
+        events = self._reader.feed(data)
+        self._pulse.hear(self._loop.time(), len(data), whole=bool(events))
+        for event in events:
             if isinstance(event, Other):
                 _, frame = pika.frame.decode_frame(event.frame)
                 self._process_frame(frame)
@@ -209,7 +211,7 @@ class Wire(AsyncioConnection):  # type: ignore[misc]  # pika is untyped
 
     def _listen(self) -> None:
         """End the connection if nothing has been heard for too long; else look again when that may be so."""
-        left = self._heard + SILENCE * self.params.heartbeat - self._loop.time()
+        left = self._pulse.at + SILENCE * self.params.heartbeat - self._loop.time()
         if left <= 0:
             self._fail(TimeoutError(f"nothing heard for {SILENCE * self.params.heartbeat:g} s"))
         else:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from anyqueue.backends.gearman import protocol
 from anyqueue.backends.gearman.protocol import ECHO, ERROR, Malformed, Packet, Reader
+from anyqueue.backends.pulse import Pulse
 from anyqueue.errors import ConnectionLost
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ class Connection(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._beat: asyncio.TimerHandle | None = None
-        self._heard = True
+        self._pulse = Pulse(self._loop.time())
+        self._asked = 0.0
 
     @classmethod
     async def open(cls, host: str, port: int, *, tls: ssl.SSLContext | None, most: int, heartbeat: float) -> Connection:
@@ -128,9 +130,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand packets on."""
-        self._heard = True
         try:
-            for command, body in self._reader.feed(data):
+            packets = self._reader.feed(data)
+            self._pulse.hear(self._loop.time(), len(data), whole=bool(packets))
+            for command, body in packets:
                 self._take(command, body)
         except Malformed as error:
             self._lose(str(error))
@@ -166,12 +169,12 @@ class Connection(asyncio.Protocol):
             question.then(question.replies)
 
     def _tick(self) -> None:
-        self._heard = False
+        self._asked = self._loop.time()
         self.ask(ECHO, 1, _ECHOED, lambda _: None)
         self._beat = self._loop.call_later(self._heartbeat, self._look)
 
     def _look(self) -> None:
-        if self._heard:
+        if self._pulse.at > self._asked:
             self._tick()
         else:
             self._lose(f"nothing came for {self._heartbeat:g} s")

@@ -17,6 +17,7 @@ import logging
 import socket
 from typing import TYPE_CHECKING, Final, Protocol
 
+from anyqueue.backends.pulse import Pulse
 from anyqueue.backends.stomp import frames, headers
 from anyqueue.backends.stomp.options import tls_context
 from anyqueue.backends.stomp.receipts import Pending, Receipts, Refused, lost_of
@@ -79,7 +80,8 @@ class Connection(asyncio.Protocol):
         self._room = asyncio.Event()
         self._room.set()
         self._timer: asyncio.TimerHandle | None = None
-        self._heard = self._written = self._loop.time()
+        self._written = self._loop.time()
+        self._pulse = Pulse(self._written)
 
     async def log_in(self, target: Target) -> None:
         """Say who we are, and agree on heartbeats. Raises AuthFailed or ConnectFailed."""
@@ -176,12 +178,13 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came."""
-        self._heard = self._loop.time()
         if QUICKACK is not None and self._socket is not None:
             with contextlib.suppress(OSError):
                 self._socket.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
         try:
-            for raw in self._splitter.feed(data):
+            found = self._splitter.feed(data)
+            self._pulse.hear(self._loop.time(), len(data), whole=bool(found) or not self._splitter.begun)
+            for raw in found:
                 if self.lost is None:
                     self._take(raw)
         except ProtocolError as error:
@@ -237,8 +240,8 @@ class Connection(asyncio.Protocol):
     def _beat(self, inbound: float | None, outbound: float | None) -> None:
         now = self._loop.time()
         pace = min(inbound or 3600.0, outbound or 3600.0) / BEATS
-        if inbound is not None and now - self._heard > 2 * inbound - pace:
-            silent = now - self._heard
+        if inbound is not None and now - self._pulse.at > 2 * inbound - pace:
+            silent = now - self._pulse.at
             self.fail(ConnectionLost(f"the connection was lost: no heartbeat for {silent:.3g} s", url=self._url))
             return
         if outbound is not None and now - self._written > outbound / 3 and self._room.is_set():

@@ -52,6 +52,11 @@ class Splitter:
         self._wanted = 0
         """Bytes that must be here before it is worth looking again."""
 
+    @property
+    def begun(self) -> bool:
+        """Say whether there is part of a frame."""
+        return bool(self._buffer)
+
     def feed(self, data: bytes) -> list[Raw]:
         """Return the frames that are complete now. Beats of the heart are none."""
         buffer = self._buffer
