@@ -41,7 +41,7 @@ def memory(tmp_path: Path) -> Iterator[tuple[Harness, Probed]]:
 
 
 def case_of(act: Run, needs: Feature = Feature.NONE, twin: Run | None = None) -> Case:
-    return Case(id="Z1", sentence="", group="", needs=needs, tier="fast", timeout=1.0, run=act, twin=twin)
+    return Case(id="Z1", sentence="", group="", needs=needs, tier="fast", timeout=60.0, run=act, twin=twin)
 
 
 def test_every_sentence_of_the_contract_has_a_case() -> None:
