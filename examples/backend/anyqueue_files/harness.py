@@ -72,6 +72,7 @@ class FilesHarness(Harness):
 
     name: ClassVar[str] = "files"
     crosses_processes: ClassVar[bool] = True
+    backlog = 3000  # a message is a file
     expected: ClassVar[Expected] = Expected(
         features=Feature.CONFIRM
         | Feature.REDELIVER
