@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,8 @@ import zeromq_entries
 from measure import Aim, Benchmark, Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from measure import Side
 
 
@@ -34,6 +37,12 @@ def peer(name: str) -> Side:
 
 AT_LEAST_04: Final = Aim(bound="at least", value=0.4)
 AT_LEAST_5: Final = Aim(bound="at least", value=5)
+
+
+def grouped(group: str, benchmarks: Iterable[Benchmark]) -> list[Benchmark]:
+    """Put them into a table of their own."""
+    return [replace(each, group=group) for each in benchmarks]
+
 
 BENCHMARKS: Final = (
     Benchmark(
@@ -209,7 +218,6 @@ BENCHMARKS: Final = (
         aim=Aim(bound="at most", value=1, of="figure"),
         unit="s",
     ),
-    *zeromq_entries.BENCHMARKS,
     Benchmark(
         name="import",
         what="import anyqueue, in a fresh process",
@@ -232,7 +240,8 @@ BENCHMARKS: Final = (
         unit="ms",
     ),
     *amqp_entries.BENCHMARKS,
-    *gearman_entries.BENCHMARKS,
-    *xmpp_entries.BENCHMARKS,
-    *stomp_entries.BENCHMARKS,
+    *grouped("ZeroMQ", zeromq_entries.BENCHMARKS),
+    *grouped("Gearman", gearman_entries.BENCHMARKS),
+    *grouped("XMPP", xmpp_entries.BENCHMARKS),
+    *grouped("STOMP", stomp_entries.BENCHMARKS),
 )
