@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,12 @@ from anyqueue import Retry
 from anyqueue.worker import Worker
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from anyqueue import Message, sync
 
 QUEUE = os.environ["QUEUE"]
 RETRY = Retry(attempts=3, initial=0.05, jitter=0)
-worker = Worker(os.environ["QUEUE_URL"], drain_timeout=float(os.environ.get("DRAIN", "10")))
 
 
 def write(word: str, rest: object) -> None:
@@ -24,6 +26,16 @@ def write(word: str, rest: object) -> None:
     file = os.open(os.environ["JOURNAL"], os.O_WRONLY | os.O_APPEND)
     os.write(file, line)
     os.close(file)
+
+
+@contextlib.contextmanager
+def noted(worker: Worker) -> Iterator[None]:  # noqa: ARG001 -- a lifespan is told its worker
+    """Write that a worker is there."""
+    write("up", os.getpid())
+    yield
+
+
+worker = Worker(os.environ["QUEUE_URL"], drain_timeout=float(os.environ.get("DRAIN", "10")), lifespan=noted)
 
 
 @worker.handler(QUEUE, concurrency=int(os.environ.get("CONCURRENCY", "2")), prefetch=10, retry=RETRY)

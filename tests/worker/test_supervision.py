@@ -44,10 +44,11 @@ def test_killed_workers_come_back_and_a_stop_drains(across: Place, shop: Shop) -
     daemon = shop.python("-W", "ignore", "-m", "supervisor.supervisord", "-c", str(config))
     try:
         with across.client() as client:
+            eventually(lambda: len(shop.wrote("up")) == 2, daemon.log)
             client.producer(across.queue).send_many([{"n": number, "sleep": 0.3} for number in range(12)])
-            eventually(lambda: len(set(shop.wrote("pid"))) == 2, daemon.log)
+            eventually(lambda: shop.wrote("pid"), daemon.log)
             os.kill(int(shop.wrote("pid")[0]), signal.SIGKILL)
-            eventually(lambda: len(set(shop.wrote("pid"))) >= 3 or across.depth(across.queue).total == 0)
+            eventually(lambda: len(set(shop.wrote("up"))) == 3, daemon.log)
             eventually(lambda: across.depth(across.queue).total == 0)
             assert set(shop.wrote("done")) == {str(number) for number in range(12)}
             client.producer(across.queue).send_many([{"n": number, "sleep": 1} for number in range(12, 30)])

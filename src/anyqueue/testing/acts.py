@@ -88,6 +88,15 @@ class Empty(msgspec.Struct, frozen=True):
         return not self.count.total
 
 
+def holds(t: Trial, queue: str, number: int) -> Callable[[], Awaitable[bool]]:
+    """Return the fact that the broker counts so many messages as handed out."""
+
+    async def handed_out() -> bool:
+        return (await t.foreign.count(queue)).unacked == number
+
+    return handed_out
+
+
 def is_empty(t: Trial, queue: str) -> Callable[[], Awaitable[Empty]]:
     """Return the fact that the broker counts nothing in a queue."""
 

@@ -206,6 +206,8 @@ class Harness(ABC):
     """Which part of a property's examples this target is asked: fewer where a broker is so slow that they take long."""
     ack_window: ClassVar[float] = 0.0
     """Seconds for which an ack that returned may be lost with the connection or the broker; 0: acks are confirmed."""
+    count_lag: ClassVar[float] = 0.0
+    """Seconds within which the broker's own count follows what it did; 0: it is right at once."""
     deletion_window: ClassVar[float | None] = 0.0
     """Seconds until everybody has noticed that another program deleted a queue; 0: whoever uses it does at once.
 

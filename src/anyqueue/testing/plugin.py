@@ -111,7 +111,11 @@ def pytest_configure(config: pytest.Config) -> None:
     for tier in TIERS:
         config.addinivalue_line("markers", f"{tier}: a contract case of this tier")
     names = config.getoption("--anyqueue-target") or list(TARGETS)
-    config.stash[RUN] = Run([Target(load_harness(name)) for name in names], config.getoption("--anyqueue-seed"))
+    try:
+        targets = [Target(load_harness(name)) for name in names]
+    except LookupError as error:
+        raise pytest.UsageError(f"--anyqueue-target: {error}") from None
+    config.stash[RUN] = Run(targets, config.getoption("--anyqueue-seed"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -15,14 +15,14 @@ from anyqueue.testing.proxy import Proxy
 from anyqueue.testing.recorder import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from hypothesis.strategies import SearchStrategy
 
     from anyqueue import Client, Feature, Message
     from anyqueue.capability import Support
     from anyqueue.testing.children import Child, Script
-    from anyqueue.testing.harness import Broker, Expected, Foreign, Harness, NameKind
+    from anyqueue.testing.harness import Broker, Count, Expected, Foreign, Harness, NameKind
 
 T = TypeVar("T")
 PATIENCE: Final = 30.0
@@ -119,6 +119,21 @@ class Trial:
                 raise AssertionError(f"not within {timeout:g} s: {source} (last: {value!r}; seed {self.seed})")
             await asyncio.sleep(PAUSE)
 
+    async def counts(self, queue: str, **expected: int) -> None:
+        """Prove what the broker counts in a queue: `total`, `waiting` or `unacked`.
+
+        At once, but for a harness whose broker's own count follows in its `count_lag`.
+        """
+        deadline = time.monotonic() + self.harness.count_lag
+        while (found := self._of(await self.foreign.count(queue), expected)) != expected:
+            if time.monotonic() >= deadline:
+                raise AssertionError(f"{queue!r} holds {found}, not {expected} (seed {self.seed})")
+            await asyncio.sleep(PAUSE)
+
+    @staticmethod
+    def _of(count: Count, names: Iterable[str]) -> dict[str, int]:
+        return {name: getattr(count, name) for name in names}
+
     async def total(self, queue: str) -> int:
         """Count a queue's messages, held ones too, by the broker's own count."""
         return (await self.foreign.count(queue)).total
@@ -142,8 +157,7 @@ class Trial:
                 batch = [self.history.took(message, who) for message in await messages.receive(100, timeout=0.05)]
                 drained += batch
                 await asyncio.gather(*map(self.history.ack, batch))
-        left = await self.foreign.count(queue)
-        assert not left.total, f"{queue!r} still holds {left} after {timeout:g} s (seed {self.seed})"
+        await self.counts(queue, total=0)
         self.history.ended(who)
         return drained
 

@@ -222,8 +222,7 @@ async def v1(t: Trial) -> None:
                     if calls:
                         wrong.append(f"{name}({parameter}={short(value)}) reached the driver: {calls}")
         assert not wrong, f"{len(wrong)} are wrong:\n" + "\n".join(wrong)
-        count = await t.foreign.count(queue)
-        assert (count.waiting, count.unacked) == (0, 1)
+        await t.counts(queue, waiting=0, unacked=1)
         await message.ack()
 
 

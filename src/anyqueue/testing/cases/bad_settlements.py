@@ -26,7 +26,7 @@ async def v1b(t: Trial) -> None:
         for value, _ in BAD["Message.reject"]["reason"]:
             await refused(message, "reject", value)
         await t.history.ack(message)
-    assert await t.total(queue) == 0
+    await t.counts(queue, total=0)
     t.history.prove()
 
 
@@ -47,7 +47,7 @@ async def v1c(t: Trial) -> None:
             async with client.consumer(queue) as messages:
                 (message,) = await messages.receive()
                 await message.reject(reason)
-            assert await t.total(queue) == 0
+            await t.counts(queue, total=0)
             async with client.consumer(f"{queue}.dead") as messages:
                 (dead,) = await messages.receive(timeout=5)
                 assert dead.death is not None, f"no failure headers for the reason {short(reason)}"

@@ -46,7 +46,7 @@ async def w1(t: Trial) -> None:
         await t.eventually(lambda: accepted(t) >= 150)
         for task in tasks:
             task.cancel()
-    assert await t.total(queue) == 0
+    await t.counts(queue, total=0)
     t.history.prove()
 
 
@@ -66,7 +66,7 @@ async def w2(t: Trial) -> None:
                 t.history.took(message, "fast")
                 await t.history.ack(message)
         await t.history.ack(stuck)
-    assert await t.total(queue) == 0
+    await t.counts(queue, total=0)
     t.history.prove()
 
 
@@ -159,6 +159,6 @@ async def w4(t: Trial) -> None:
             consumer.stop()
             await running
             assert gauge.most == concurrency
-            assert await t.total(queue) == 0
+            await t.counts(queue, total=0)
 
         await t.for_all(st.tuples(st.integers(1, 6), st.booleans()), check, examples=10)

@@ -98,7 +98,7 @@ async def k4(t: Trial) -> None:
                         await t.history.ack(message)
                     else:
                         t.history.ended("consumer")
-            assert await t.total(queue) == 0
+            await t.counts(queue, total=0)
 
         await t.for_all(st.lists(st.sampled_from(["retried", "left"]), max_size=5), check)
     t.history.prove()
@@ -180,7 +180,7 @@ async def k5(t: Trial) -> None:
                 worker = t.child(f"worker {number}", Script(role="consumer", queue=queue, die_on=b"killer"))
                 await worker.wait()
                 t.history.merge(worker.journal())
-            assert await t.total(queue) == 1
+            await t.counts(queue, total=1)
             await t.drain(client, queue)
         else:
             worker, _ = await until_dead(t, queue)
@@ -218,7 +218,7 @@ async def k6(t: Trial) -> None:
         if counted:
             worker, _ = await until_dead(t, queue, prefetch=50, unseen=True)
             await ended(t, worker, queue)
-            assert await t.total(dead) == 1, f"{await t.total(dead)} messages are dead-lettered"
+            await t.counts(dead, total=1)
             seen = await t.foreign.get(dead)
             assert seen is not None
             assert seen.body == b"killer"
@@ -228,5 +228,5 @@ async def k6(t: Trial) -> None:
             await worker.wait()
             t.history.merge(worker.journal())
             assert len(await t.drain(client, queue)) == 50 - place
-            assert await t.total(dead) == 0
+            await t.counts(dead, total=0)
     t.history.prove()

@@ -47,7 +47,7 @@ async def d1(t: Trial) -> None:
         sent = await sendings(t, client, queue, 60)
         async with running(client, queue, handle, retry=Retry(attempts=2, initial=0), concurrency=4):
             await t.eventually(is_empty(t, queue))
-        assert await t.total(dead) == 20
+        await t.counts(dead, total=20)
         buried = await t.drain(client, dead)
     assert sorted(message.id for message in buried) == sorted(sent[::3])
     t.history.prove(dead=[dead])

@@ -34,7 +34,7 @@ async def i7(t: Trial) -> None:
         await t.eventually(is_empty(t, queue))
         if client.support(Feature.DELETE).kind == "native":
             assert queue not in await t.foreign.queues()
-        assert await t.total(other) == 1
+        await t.counts(other, total=1)
         await client.send(queue, b"anew")
         assert [message.body for message in await t.drain(client, queue)] == [b"anew"]
 

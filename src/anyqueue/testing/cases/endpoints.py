@@ -262,7 +262,7 @@ async def y4(t: Trial) -> None:
                 await message.ack()
     assert not ways.lost, "the connection was lost"
     assert len(ways.connected) == 2
-    assert await t.total(forbidden.queue) == 0
+    await t.counts(forbidden.queue, total=0)
     await t.foreign.delete(forbidden.allowed)
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from hypothesis import strategies as st
 
 from anyqueue import BatchFailed, ConnectionLost, Feature, Retry, SendError, SettleError
+from anyqueue.testing.acts import holds
 from anyqueue.testing.case import case
 from anyqueue.testing.children import Script
-from anyqueue.testing.harness import Count
 from anyqueue.testing.residue import snapshot
 
 if TYPE_CHECKING:
@@ -96,20 +96,15 @@ async def q2(t: Trial) -> None:
                 taken = await take(t, messages, prefetch)
                 await saturated(t, messages, queue, waiting=(left - 1) * prefetch, unacked=prefetch)
                 await asyncio.gather(*map(t.history.ack, taken))
-            assert await t.total(queue) == 0
+            await t.counts(queue, total=0)
             await fill(t.history, client, queue, range(3 * prefetch, 3 * prefetch + 1))
             await asyncio.gather(*map(t.history.ack, await take(t, messages, 1)))
     t.history.prove(ordered=True)
 
 
 async def saturated(t: Trial, messages: Messages, queue: str, *, waiting: int, unacked: int) -> None:
-    """Prove that the consumer holds all it may, and is handed no more. A broker counts a lost one's a moment longer."""
-    expected = Count(waiting=waiting, unacked=unacked)
-
-    async def counted() -> bool:
-        return await t.foreign.count(queue) == expected
-
-    await t.eventually(counted, what=f"the broker counts {expected}")
+    """Prove that the consumer holds all it may, and is handed no more."""
+    await t.counts(queue, waiting=waiting, unacked=unacked)
     assert await messages.receive(timeout=0) == []
 
 
@@ -133,11 +128,12 @@ async def q2b(t: Trial) -> None:
                 for message in held:
                     await ack_too_late(t, message)
                 held = await take(t, messages, prefetch)
+                await t.eventually(holds(t, queue, prefetch))  # the broker has noticed the loss
                 await saturated(t, messages, queue, waiting=2 * prefetch - 3, unacked=prefetch)
             await asyncio.gather(*map(t.history.ack, held))
             for count in (prefetch, prefetch - 3):
                 await asyncio.gather(*map(t.history.ack, await take(t, messages, count)))
-        assert await t.total(queue) == 0
+        await t.counts(queue, total=0)
     t.history.prove()
 
 

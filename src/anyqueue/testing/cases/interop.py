@@ -57,7 +57,7 @@ async def i1(t: Trial) -> None:
                 assert message.id
                 if t.has(Feature.REDELIVER):
                     assert {*seen} == {message.id}, f"one message, and the ids {seen} and {message.id}"
-                assert await t.total(queue) == 0
+                await t.counts(queue, total=0)
 
             await t.for_all(st.tuples(st.binary(max_size=200), carried), check, examples=12)
 
@@ -86,7 +86,7 @@ async def i2(t: Trial) -> None:
                     theirs = {name: text for name, text in seen.headers.items() if not name.startswith("aq-")}
                     assert theirs == headers
                     assert seen.id == identity
-                assert await t.total(queue) == 0
+                await t.counts(queue, total=0)
 
             await t.for_all(st.tuples(st.binary(max_size=200), HEADERS), check, examples=12)
 
@@ -196,7 +196,7 @@ async def refused(t: Trial, client: Client, queue: str, argument: str) -> None:
     seen = await t.foreign.get(queue)
     assert seen is not None
     assert seen.body == b"there before"
-    assert await t.total(queue) == 0
+    await t.counts(queue, total=0)
 
 
 @case("N8", "a destination deleted meanwhile: made again or refused, never silently nothing", group="Reconnect")

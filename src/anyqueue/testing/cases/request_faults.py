@@ -43,7 +43,7 @@ async def j5(t: Trial) -> None:
                 assert await client.request(queue, b"mine") == "yours"
             await t.eventually(is_empty(t, queue))
         await t.eventually(lambda: cleared(t, other, before), timeout=LASTS + 10)
-    assert not await t.total(f"{queue}.dead")
+    await t.counts(f"{queue}.dead", total=0)
 
 
 async def cleared(t: Trial, client: Client, before: set[str]) -> bool:

@@ -188,7 +188,7 @@ async def t5(t: Trial) -> None:
             most = 2 if points[0].endswith("send") and t.has(Feature.REDELIVER) else 1
             assert identity in found, f"killed {point} {which}: lost"
             assert found.count(identity) == len(found) <= most, f"killed {point} {which}: {len(found)} copies"
-            assert await t.total(f"{queue}.dead") == 0
+            await t.counts(f"{queue}.dead", total=0)
 
 
 def points_of(t: Trial, *, copies: bool) -> Sequence[str]:
@@ -255,7 +255,7 @@ async def t7(t: Trial) -> None:
             assert len(calls) <= 5, f"{len(calls)} calls of the driver in an idle half second"
             assert time.process_time() - spent < 0.25
     assert handled == [b"fails", *(b"%d" % number for number in range(50))]
-    assert await t.total(queue) == 1
+    await t.counts(queue, total=1)
 
 
 @case("T8", "if the retry itself fails, the original stays, and is tried again", group=GROUP, tier="fault")
@@ -285,4 +285,4 @@ async def t8(t: Trial) -> None:
             await t.eventually(is_empty(t, queue))
     assert left == [1] * faults
     assert len(handled) >= 2
-    assert await t.total(f"{queue}.dead") == 0
+    await t.counts(f"{queue}.dead", total=0)

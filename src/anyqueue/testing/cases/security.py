@@ -173,12 +173,12 @@ async def y5(t: Trial) -> None:
                 assert not new, f"what was refused left {new}"
                 return
             assert isinstance(outcome, str), f"{drawn} ended with {outcome!r}"
-            assert await t.total(queue) == 1
+            await t.counts(queue, total=1)
             async with client.consumer(queue) as messages:
                 (message,) = await messages.receive()
                 await message.ack()
             same(message, queue, body, drawn)
-            assert await t.total(queue) == 0
+            await t.counts(queue, total=0)
             assert len(new) == 1, f"one message made {new}"
             await t.foreign.delete(queue)
 

@@ -50,7 +50,7 @@ async def a2(t: Trial) -> None:
         await t.history.send(one, queue, b"held")
         (held,) = await first.receive()
         t.history.took(held, "first")
-        assert (await t.foreign.count(queue)).unacked == 1
+        await t.counts(queue, unacked=1)
         async with two.consumer(queue) as second:
             for number in range(5):
                 await t.history.send(one, queue, f"free {number}".encode())
@@ -59,9 +59,9 @@ async def a2(t: Trial) -> None:
                 t.history.took(message, "second")
                 assert message.body == f"free {number}".encode()
                 await t.history.ack(message)
-            assert (await t.foreign.count(queue)).total == 1
+            await t.counts(queue, total=1)
             await t.history.ack(held)
-    assert await t.total(queue) == 0
+    await t.counts(queue, total=0)
     t.history.prove()
 
 
@@ -77,7 +77,7 @@ async def a3(t: Trial) -> None:
             assert (message.id, message.attempt, message.redelivered) == (sent, attempt, attempt > 1)
             assert message.headers == {"Tenant": "eu", "tenant": "us"}
             await (t.history.retry(message, delay=0) if attempt < 3 else t.history.ack(message))
-    assert await t.total(queue) == 0
+    await t.counts(queue, total=0)
     t.history.prove()
 
 
@@ -91,7 +91,8 @@ async def a4(t: Trial) -> None:
         async with client.consumer(queue) as messages:
             (message,) = await messages.receive()
             await t.history.reject(t.history.took(message, "consumer"), "a reason")
-        assert (await t.total(queue), await t.total(dead)) == (0, 1)
+        await t.counts(queue, total=0)
+        await t.counts(dead, total=1)
         (buried,) = await t.drain(client, dead)
         assert buried.death is not None
         assert (buried.death.reason, buried.death.origin) == ("a reason", queue)
@@ -100,7 +101,8 @@ async def a4(t: Trial) -> None:
         async with client.consumer(queue, dead_letter=None) as messages:
             (message,) = await messages.receive()
             await message.reject()
-        assert (await t.total(queue), await t.total(dead)) == (0, 0)
+        await t.counts(queue, total=0)
+        await t.counts(dead, total=0)
 
 
 @case("A5", "of a batch, exactly what was not acked comes back", group=GROUP, needs=Feature.REDELIVER)
@@ -147,9 +149,9 @@ async def a6(t: Trial) -> None:
                 (again,) = await messages.receive()
                 assert (again.id, again.attempt) == (sent, 2)
                 await again.ack()
-            assert await t.total(queue) == 0
+            await t.counts(queue, total=0)
             dead = f"{queue}.dead"
-            assert await t.total(dead) == (names[0] == "reject")
+            await t.counts(dead, total=(names[0] == "reject"))
             while await t.foreign.get(dead) is not None:
                 pass
 
@@ -177,7 +179,7 @@ async def a7(t: Trial) -> None:
                     t.history.took(message, "second")
                 for message in stale:
                     await expect_too_late(message)
-                assert (await t.foreign.count(queue)).unacked == count
+                await t.counts(queue, unacked=count)
                 t.history.ended("second")
             assert len(await t.drain(client, queue)) == count
 

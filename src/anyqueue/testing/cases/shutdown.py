@@ -7,15 +7,13 @@ import time
 from typing import TYPE_CHECKING
 
 from anyqueue import Closed, Feature, SendError
-from anyqueue.testing.acts import sendings
+from anyqueue.testing.acts import holds, sendings
 from anyqueue.testing.case import case
 from anyqueue.testing.children import ProcessChild, Script
 from anyqueue.testing.play import ABORTED
 from anyqueue.testing.trial import LATE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from anyqueue import Client, Message
     from anyqueue.testing.children import Child
     from anyqueue.testing.trial import Trial
@@ -63,7 +61,7 @@ async def g1(t: Trial) -> None:
             else:
                 task.cancel()
             if at_once:
-                await t.eventually(rest_is_back(t, queue, 3))
+                await t.eventually(holds(t, queue, 3))
             assert not task.done()
             work.go.set()
             (ended,) = await asyncio.gather(task, return_exceptions=True)
@@ -73,15 +71,6 @@ async def g1(t: Trial) -> None:
             assert sorted(work.begun + left) == sorted(sent)
             t.history.ended("worker")
     t.history.prove()
-
-
-def rest_is_back(t: Trial, queue: str, begun: int) -> Callable[[], Awaitable[bool]]:
-    """Return the fact that the consumer holds no more than what was begun, by the broker's count."""
-
-    async def fact() -> bool:
-        return (await t.foreign.count(queue)).unacked == begun
-
-    return fact
 
 
 @case("G2", "a handler that does not end in time is cancelled, and its message comes again", group=GROUP)
@@ -110,11 +99,11 @@ async def g2(t: Trial) -> None:
         assert time.monotonic() - begun >= 0.29
         assert time.monotonic() - begun < 5 + LATE
         assert sorted(cancelled) == sorted(seen)
-        assert (await t.foreign.count(queue)).unacked == 0
+        await t.counts(queue, unacked=0)
         back = await t.drain(client, queue)
     assert sorted(message.id for message in back) == sorted(sent)
     assert all(message.redelivered for message in back if message.id in seen)
-    assert await t.total(f"{queue}.dead") == 0
+    await t.counts(f"{queue}.dead", total=0)
     t.history.prove()
 
 
@@ -144,7 +133,7 @@ async def g4(t: Trial) -> None:
             sending = asyncio.gather(*(producer.send(b"begun") for _ in range(100)))
             await asyncio.sleep(0)
         assert sending.done()
-        assert await t.total(other) == 100
+        await t.counts(other, total=100)
         await t.drain(client, queue)
     t.history.prove()
 
@@ -184,8 +173,7 @@ async def asked_once(t: Trial) -> None:
         t.history.merge(worker.journal())
         taken, done = worker.count("receive"), worker.count("settle")
         assert 3 <= done == taken < 40
-        count = await t.foreign.count(queue)
-        assert (count.waiting, count.unacked) == (40 - done, 0)
+        await t.counts(queue, waiting=40 - done, unacked=0)
         assert not isinstance(worker, ProcessChild) or worker.status == 0
         await t.drain(client, queue)
 

@@ -74,7 +74,7 @@ async def refuses_bad_times(t: Trial, client: Client, name: str) -> None:
         (outcome,) = await asyncio.gather(client.send(queue, b"never", **options), return_exceptions=True)
         assert isinstance(outcome, ConfigError), f"{name}={seconds} ended with {outcome!r}"
         assert name in str(outcome)
-    assert await t.total(queue) == 0
+    await t.counts(queue, total=0)
 
 
 async def takes_the_longest(t: Trial, client: Client) -> None:
@@ -85,8 +85,7 @@ async def takes_the_longest(t: Trial, client: Client) -> None:
     async with client.consumer(queue) as messages:
         await client.send(queue, b"now")
         assert [message.body for message in await messages.receive()] == [b"now"]
-        count = await t.foreign.count(queue)
-        assert (count.waiting, count.unacked) == (1, 1)
+        await t.counts(queue, waiting=1, unacked=1)
     if most is not None:
         (outcome,) = await asyncio.gather(client.send(queue, b"never", delay=most + 1), return_exceptions=True)
         assert isinstance(outcome, ConfigError), f"a delay beyond max_delay ended with {outcome!r}"
@@ -107,8 +106,7 @@ async def e2(t: Trial) -> None:
                     await client.send(queue, b"%d" % number, delay=delay)
                 taken = await take_all_unrecorded(messages, len(short))
                 assert set(taken) == short
-            count = await t.foreign.count(queue)
-            assert (count.waiting, count.unacked) == (1 + len(drawn) - len(short), 0)
+            await t.counts(queue, waiting=1 + len(drawn) - len(short), unacked=0)
 
         await t.for_all(delays, check, examples=15)
 
@@ -145,7 +143,7 @@ async def e3(t: Trial) -> None:
                 async with client.consumer(queue, dead_letter=None) as messages:
                     assert await sentinel(t, client, messages, queue, len(kept) + 1) == [*kept, b"end"]
             t.history.ended("consumer")
-            assert await t.total(queue) == 0
+            await t.counts(queue, total=0)
 
         await t.for_all(plans, check, examples=15)
         await refuses_bad_times(t, client, "expires")
@@ -225,7 +223,7 @@ async def e6(t: Trial) -> None:
                 assert isinstance(outcome, Unsupported), f"{wish} ended with {outcome!r}"
                 assert outcome.feature in refused
                 check_refusal(outcome, Feature(outcome.feature))
-                assert await t.total(queue) == 0
+                await t.counts(queue, total=0)
                 return
             assert isinstance(outcome, str), f"{wish} ended with {outcome!r}"
             await honoured(client, queue, wish)
