@@ -8,7 +8,6 @@ import os
 import resource
 import socket
 import ssl
-import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +23,13 @@ from anyqueue import (
     ConnectFailed,
     ConnectionLost,
     Feature,
+    QueueMismatch,
     SendError,
     Unsupported,
 )
 from anyqueue.backends.stomp.driver import StompDriver
 from anyqueue.driver import ACCEPT, BatchSettleFailed, Envelope, Queue, Spec
+from anyqueue.testing.stopwatch import Stopwatch
 from launcher import certificates
 from launcher.place import Place
 
@@ -82,11 +83,11 @@ async def test_a_server_that_is_none_is_connect_failed_and_named(said: bytes, na
 @pytest.mark.parametrize("talk", [silent, saying(b"CONNECTED\nversion:1.2\n", hang_up=False)], ids=["never", "half"])
 async def test_a_server_that_never_speaks_is_connect_failed_by_the_deadline(talk: Any) -> None:
     async with serving(talk) as server:
-        begun = time.monotonic()
+        watch = Stopwatch()
         with pytest.raises(ConnectFailed):
             async with anyqueue.connect(at(server, connect_timeout=0.3)):
                 pytest.fail("it opened")
-        assert time.monotonic() - begun < 9
+        watch.within(1.5)
 
 
 async def test_hosts_are_tried_in_turn_and_a_silent_one_only_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,12 +196,12 @@ async def test_a_tls_peer_that_is_gone_is_noticed_without_a_busy_loop(tls: dict[
         driver = StompDriver.from_url(URL.parse(url))
         await driver.open()
         subscription = await driver.subscribe(Spec(address=Q))
-        begun, used = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
+        watch, used = Stopwatch(), resource.getrusage(resource.RUSAGE_SELF)
         with pytest.raises(ConnectionLost, match=r"the peer ended it|no heartbeat"):
             async with asyncio.timeout(20):
                 await subscription.receive(1)
         after = resource.getrusage(resource.RUSAGE_SELF)
-        assert time.monotonic() - begun < 2 + 8, "within two heartbeats"
+        watch.within(2.5, "two heartbeats")
         assert after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime < 0.5
         with pytest.raises(ConnectionLost):
             await subscription.receive(1)
@@ -213,11 +214,11 @@ async def test_a_tls_peer_that_is_gone_is_noticed_without_a_busy_loop(tls: dict[
 async def test_we_are_heard_of_in_time_and_a_peer_that_is_not_is_lost() -> None:
     async with serving(polite(connected("RabbitMQ/3.10.8", beat="1000,1000"))) as server:
         driver = await opened(server)
-        begun = time.monotonic()
+        watch = Stopwatch()
         while driver._connection is not None and driver._connection.lost is None:
-            assert time.monotonic() - begun < 2 + 8
+            watch.within(3, "two heartbeats")
             await asyncio.sleep(0.05)
-        assert time.monotonic() - begun > 1.5
+        assert watch.took > 1.5
         with pytest.raises(ConnectionLost, match="no heartbeat for"):
             await driver.send(Q, [Envelope(id="i", body=b"")])
         await driver.close()
@@ -388,6 +389,20 @@ async def test_an_error_about_nothing_in_particular_ends_the_connection() -> Non
         await driver.close()
 
 
+async def test_what_the_broker_stumbled_over_comes_after_its_stumbling() -> None:
+    """RabbitMQ's adapter goes on for a moment after its channel has failed (seen with 3.10.8)."""
+    differs = "inequivalent arg 'x-max-length' for queue 'q' received none but current is the value '5' of type 'long'"
+
+    def react(asked: Asked) -> bytes:
+        return error("Processing error") + error(differs) if asked.command == "SEND" else receipt(asked)
+
+    async with serving(polite(connected("Other/1"), react)) as server:
+        driver = await opened(server)
+        with pytest.raises(QueueMismatch, match="x-max-length"):
+            await driver.send(Q, [Envelope(id="i", body=b"b")])
+        await driver.close()
+
+
 @pytest.mark.parametrize("dies", ["at once", "in a frame"])
 async def test_a_server_that_dies_before_the_receipt_leaves_the_outcome_unknown(dies: str) -> None:
     def react(asked: Asked) -> bytes | None:
@@ -468,11 +483,11 @@ async def test_a_server_that_takes_nothing_more_does_not_fill_our_memory() -> No
         assert driver._connection is not None
         assert driver._connection._transport is not None
         assert driver._connection._transport.get_write_buffer_size() < 4 * len(body)
-        begun = time.monotonic()
+        watch = Stopwatch()
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sending
-        assert time.monotonic() - begun < 8
+        watch.within(0.5)
         stalled.set()
         driver._connection.drop()
         await driver.close()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from anyqueue import SendError, SettleError
 from anyqueue.hooks import Connected, Disconnected, Event
 from anyqueue.testing.acts import is_empty, running
+from anyqueue.testing.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -68,10 +69,12 @@ class Load:
         what = f"{messages} more went through"
         await self._t.eventually(lambda: self.taken >= taken and self.confirmed >= confirmed, timeout, what)
 
-    async def hears(self, client: Client, body: bytes, timeout: float = DEAF) -> None:  # noqa: ASYNC109 -- as above
-        """Send a message by another client, and wait until it is received here."""
+    async def hears(self, client: Client, body: bytes, within: float = DEAF) -> None:
+        """Send a message by another client, and wait until it is received here, in so many seconds."""
+        watch = Stopwatch()
         await self._t.history.send(client, self._queue, body, who="beside")
-        await self._t.eventually(lambda: body in self.bodies, timeout, f"{body!r} was received")
+        await self._t.eventually(lambda: body in self.bodies, DEAF, f"{body!r} was received")
+        watch.within(within, f"{body!r} to be received")
 
     async def send(self, who: str) -> None:
         """Be one sender, until the block ends."""

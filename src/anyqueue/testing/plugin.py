@@ -8,6 +8,7 @@ collect `anyqueue.testing.suite`, or a test of your own that takes the fixture `
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from anyqueue.testing.harness import Harness
 
 TIERS: Final = ("fast", "fault", "soak")
+OTHERS_RANDOM: Final = "Do not use the `random` module inside strategies"
+"""It is no strategy that does: a case's event loop may draw a jitter while Hypothesis draws in its thread."""
 TOLD: Final = "anyqueue"
 """Under which name a process of pytest-xdist tells what it has run."""
 
@@ -110,12 +113,22 @@ def pytest_configure(config: pytest.Config) -> None:
     """Load the harnesses; know the tiers as markers."""
     for tier in TIERS:
         config.addinivalue_line("markers", f"{tier}: a contract case of this tier")
+    config.addinivalue_line("filterwarnings", f"ignore:{OTHERS_RANDOM}:hypothesis.errors.HypothesisDeprecationWarning")
     names = config.getoption("--anyqueue-target") or list(TARGETS)
     try:
         targets = [Target(load_harness(name)) for name in names]
     except LookupError as error:
         raise pytest.UsageError(f"--anyqueue-target: {error}") from None
     config.stash[RUN] = Run(targets, config.getoption("--anyqueue-seed"))
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what stays until the end: thousands of tests, and all that was imported.
+
+    Hypothesis collects at each new thread, which was a quarter of what the processes of a run computed.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

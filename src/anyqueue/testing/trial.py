@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 PATIENCE: Final = 30.0
 """Seconds until a fact that should come about has failed to."""
-LATE: Final = 6.0
-"""Seconds that a busy machine may add to what a case bounds. No case measures speed: what takes longer hangs."""
 PAUSE: Final = 0.005
 EXAMPLES: Final = 25
 

@@ -38,6 +38,9 @@ CLOSE_TIMEOUT: Final = 1.0
 """Seconds that the broker has to say goodbye."""
 BEATS: Final = 6
 """Looks at the clock in each heartbeat."""
+STUMBLED: Final = 0.2
+"""Seconds that a broker has to say what it stumbled over. When a queue with other arguments fails the channel under it,
+RabbitMQ says first that something went wrong, and then what."""
 HIGH_WATER: Final = 1024 * 1024
 """Bytes that may wait to be sent before who writes waits for room."""
 VERSION: Final = "1.2"
@@ -80,6 +83,7 @@ class Connection(asyncio.Protocol):
         self._room = asyncio.Event()
         self._room.set()
         self._timer: asyncio.TimerHandle | None = None
+        self._stumbled: Refused | None = None
         self._written = self._loop.time()
         self._pulse = Pulse(self._written)
 
@@ -193,7 +197,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Take its end."""
         what = f"the peer ended it{'' if error is None else f': {error}'}"
-        self.fail(ConnectionLost(f"the connection was lost: {what}", url=self._url))
+        self.fail(self._stumbled or ConnectionLost(f"the connection was lost: {what}", url=self._url))
         self._ended.set_result(None)
 
     def pause_writing(self) -> None:
@@ -225,6 +229,14 @@ class Connection(asyncio.Protocol):
         elif refusal.subscription is not None and self.consumer is not None:
             self.consumer.refused(refusal)
         elif self.heeds_strays:
+            self._give_up(refusal)
+
+    def _give_up(self, refusal: Refusal) -> None:
+        """End with what the broker says; a broker that stumbled may say in its next frame over what."""
+        if refusal.is_crash and self._stumbled is None:
+            self._stumbled = Refused(refusal)
+            self._loop.call_later(STUMBLED, self.fail, self._stumbled)
+        else:
             self.fail(Refused(refusal))
 
     def _keep_hearing(self, ours: float, theirs: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import time
 from typing import TYPE_CHECKING, Final
 
 from anyqueue import URL, AuthFailed, ConfigError, ConnectFailed, Error, Feature, QueueError, SendError
@@ -14,7 +13,7 @@ from anyqueue.testing.case import case
 from anyqueue.testing.load import Ways, loaded
 from anyqueue.testing.proxy import Proxy
 from anyqueue.testing.raising import raises
-from anyqueue.testing.trial import LATE
+from anyqueue.testing.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -95,13 +94,12 @@ async def c3(t: Trial) -> None:
 
 async def fails(t: Trial, proxy: Proxy, sentence: str, *, may_be_over: bool = False) -> None:
     """Connect, which must fail once, by its deadline, with an error that helps; unless the handshake may be over."""
-    begun, before = time.monotonic(), proxy.connections
+    watch, before = Stopwatch(), proxy.connections
     error = await outcome(lambda: connected(t, proxy))
     if error is None and may_be_over:
         return
     assert isinstance(error, ConnectFailed), f"{sentence}: {error!r} instead of ConnectFailed"
-    took = time.monotonic() - begun
-    assert took <= DEADLINE + LATE, f"{sentence}: failed after {took:.1f} s"
+    watch.within(DEADLINE + 1.0, sentence)
     assert proxy.connections - before <= 1, f"{sentence}: {proxy.connections - before} attempts"
     assert str(proxy.port) in str(error), f"{sentence}: {error} does not name the port"
     assert error.__cause__ is not None, f"{sentence}: {error} has lost its cause"
@@ -139,7 +137,7 @@ async def c6(t: Trial) -> None:
             up.accept()
             down.refuse()
             down.cut(t.random.choice(("rst", "fin")))
-            await load.hears(beside, b"moved %d" % number, RESUMES + LATE)
+            await load.hears(beside, b"moved %d" % number, RESUMES)
             await t.history.send(load.client, queue, b"sent %d" % number)
     second.heal()
     first.heal()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from anyqueue import Error, Feature, SendError
 from anyqueue.testing.case import case
 from anyqueue.testing.load import loaded
-from anyqueue.testing.trial import LATE
+from anyqueue.testing.stopwatch import LATE, Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -65,25 +65,24 @@ async def n7(t: Trial) -> None:
         await rests(t, proxy)
         connected = len(load.ways.connected)
         await asyncio.to_thread(broker.start)
-        answered = time.monotonic()
+        watch = Stopwatch()
         async with t.connect() as beside:
-            await load.hears(beside, b"after", RESUMES + LATE)
+            await load.hears(beside, b"after", RESUMES)
         # Either may be the later one, and a send waits for its own connection no longer than its timeout.
-        await t.eventually(lambda: len(load.ways.connected) >= connected + 2, RESUMES + LATE, "both are connected")
+        await t.eventually(lambda: len(load.ways.connected) >= connected + 2, what="both are connected")
         await t.history.send(load.client, queue, b"sent after")
-        late = max(load.ways.connected[connected:], default=answered) - answered
-        assert late <= RESUMES + LATE, f"connected {late:.1f} s after the broker answered"
+        late = max(load.ways.connected[connected:], default=watch.begun) - watch.begun
+        assert late <= RESUMES + watch.lost, f"connected {late:.2f} s after the broker answered"
     t.history.prove()
 
 
 async def raise_in_time(t: Trial, client: Client, queue: str) -> None:
     """Send into nothing; each send must fail by its deadline, however many there are."""
-    begun = time.monotonic()
+    watch = Stopwatch()
     sends = [t.history.send(client, queue, b"lost", who=f"s{number}") for number in range(200)]
     for outcome in await asyncio.gather(*sends, return_exceptions=True):
         assert isinstance(outcome, SendError), f"a send without a broker ended with {outcome!r}"
-    took = time.monotonic() - begun
-    assert took <= 1.0 + LATE, f"sends with a timeout of 1 s took {took:.1f} s"
+    watch.within(2.0, "sends with a timeout of 1 s")
 
 
 async def pile_up(client: Client, queue: str) -> None:
@@ -177,14 +176,13 @@ async def end_in_time(t: Trial, client: Client, queue: str, ack: Callable[[], Aw
 
 async def in_time(name: str, call: Callable[[], Awaitable[object]]) -> bool:
     """Make a call that ends by its deadline of a second; say whether it worked."""
-    begun = time.monotonic()
+    watch = Stopwatch()
     try:
-        async with asyncio.timeout(2 * LATE):
+        async with asyncio.timeout(3.0 + LATE):
             await call()
     except (Error, TimeoutError):
         worked = False
     else:
         worked = True
-    took = time.monotonic() - begun
-    assert took <= 1.0 + LATE, f"{name} at a frozen broker took {took:.1f} s"
+    watch.within(3.0, f"{name} at a frozen broker, with a deadline of 1 s,")
     return worked

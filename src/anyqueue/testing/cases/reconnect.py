@@ -14,7 +14,7 @@ from anyqueue.testing.case import case
 from anyqueue.testing.load import DEAF, Ways, loaded
 from anyqueue.testing.raising import raises
 from anyqueue.testing.residue import leftover, snapshot
-from anyqueue.testing.trial import LATE
+from anyqueue.testing.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -53,7 +53,7 @@ async def n1(t: Trial) -> None:
         await load.hears(beside, b"before")
         for number in range(3):
             await away(t, proxy, "rst" if number % 2 else "fin")
-            await load.hears(beside, b"idle %d" % number, RESUMES + LATE)
+            await load.hears(beside, b"idle %d" % number, RESUMES)
             await t.history.send(load.client, idle, b"sent %d" % number)
             assert not load.failed
     await saturated(t, proxy, blocked)
@@ -183,9 +183,10 @@ async def half_open(t: Trial, direction: Literal["up", "down", "both"]) -> None:
         t.history.ended()
         before = len(load.ways.lost)
         proxy.blackhole(direction)
+        watch = Stopwatch()
         send = asyncio.create_task(t.history.send(load.client, queue, b"into the hole"))
-        most = 10 * HEARTBEAT + LATE if direction == "up" else 2 * HEARTBEAT + LATE
-        await t.eventually(lambda: len(load.ways.lost) >= before + 2, most, f"half-open ({direction}) was noticed")
+        await t.eventually(lambda: len(load.ways.lost) >= before + 2, what=f"half-open ({direction}) was noticed")
+        watch.within((10 if direction == "up" else 2) * HEARTBEAT, f"half-open ({direction}) to be noticed")
         proxy.heal()
         await load.hears(beside, b"after")
         await send

@@ -6,6 +6,7 @@ A queue is spelt as docs/backends/stomp.md says that each broker has it.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import queue as queues
 import subprocess
@@ -180,6 +181,7 @@ class RubyStomp(Program):
         self._login = login
 
     @staticmethod
+    @functools.cache
     def missing() -> bool:
         """Say whether it is not installed."""
         try:
