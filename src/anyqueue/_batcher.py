@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
 ItemT = TypeVar("ItemT")
 
@@ -43,6 +43,13 @@ class Batcher(Generic[ItemT]):
         """Add one item; it goes out in the loop's next turn, or when a call in flight ends."""
         self._items.append(item)
         if self._running < self._max_calls and (not self._running or len(self._items) >= self._max_batch):
+            self._start()
+
+    def add_all(self, items: Sequence[ItemT]) -> None:
+        """Add several at once."""
+        self._items.extend(items)
+        full = len(self._items) // self._max_batch
+        for _ in range(min(self._max_calls - self._running, full or int(not self._running))):
             self._start()
 
     async def flush(self) -> None:

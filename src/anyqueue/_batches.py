@@ -67,7 +67,8 @@ class Gatherer:
             batch, suspect = Batch([first]), reception.is_suspect(first)
             if not suspect:
                 await self._fill(reception, batch)
-        return Batch(message for message in batch if validates(message, typed=self._typed)), suspect
+        typed = self._typed
+        return Batch([message for message in batch if validates(message, typed=typed)]), suspect
 
     async def _fill(self, reception: Reception, batch: Batch) -> None:
         try:
@@ -77,6 +78,7 @@ class Gatherer:
                         reception.put_back(message)
                         return
                     batch.append(message)
+                    batch += reception.ready_ones(self._most - len(batch))
         except TimeoutError:
             return
         except BaseException:

@@ -16,12 +16,14 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from anyqueue._replies import asks
 from anyqueue.policy import describe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from anyqueue._message import Message
+    from anyqueue._message import Holder, Message
+    from anyqueue.driver import Delivery
 
 _log = logging.getLogger(__name__)
 Call = Callable[[Any], Awaitable[object]]
@@ -74,9 +76,16 @@ async def handle_batch(batch: Sequence[Message], call: Call) -> None:
 
 def accept_unsettled(batch: Sequence[Message]) -> None:
     """Accept those of a batch that nobody settled."""
+    plain: dict[Holder, list[Delivery]] = {}
     for message in batch:
-        if not message.settled:
+        if message.settled:
+            continue
+        if asks(message.delivery):
             message.claim().accept_soon(message)
+        else:
+            plain.setdefault(message.claim(), []).append(message.delivery)
+    for holder, deliveries in plain.items():
+        holder.accept_all_soon(deliveries)
 
 
 def fail_unsettled(message: Message, error: BaseException) -> None:

@@ -10,8 +10,9 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
+from anyqueue import hooks
 from anyqueue._batcher import Batcher
-from anyqueue.driver import Accept, BatchSettleFailed, Delivery, Feature, Release, Settlement
+from anyqueue.driver import ACCEPT, Accept, BatchSettleFailed, Delivery, Feature, Release, Settlement
 from anyqueue.errors import ConnectionLost, Error, SettleError
 
 if TYPE_CHECKING:
@@ -34,20 +35,22 @@ class Held:
         subscription: Subscription,
         *,
         queue: str,
+        url: str,
         settle_timeout: float,
         changed: Callable[[], None],
         lost: Callable[[Exception], None],
-        settled: Callable[[Delivery, Settlement, str | None], None],
+        tell: hooks.Hooks,
     ) -> None:
         self.driver = driver
         self.subscription = subscription
         self.unsettled: dict[Delivery, None] = {}
         self.lost: Exception | None = None
         self._queue = queue
+        self._url = url
         self._timeout = settle_timeout
         self._changed = changed
         self._report_lost = lost
-        self._report = settled
+        self._tell = tell
         self._batcher: Batcher[tuple[Delivery, Settlement, Waiter | None]] = Batcher(
             self._carry, max_batch=driver.limits.max_batch
         )
@@ -66,6 +69,13 @@ class Held:
             self._fail(delivery, settlement, waiter, str(self.lost or "the lease ran out before it was settled"))
             return
         self._batcher.add((delivery, settlement, waiter))
+
+    def accept_all(self, deliveries: Sequence[Delivery]) -> None:
+        """Accept with the next batches."""
+        for delivery in deliveries:
+            if delivery not in self.unsettled:
+                self.settle(delivery, ACCEPT)
+        self._batcher.add_all([(each, ACCEPT, None) for each in deliveries if each in self.unsettled])
 
     async def settled(self, delivery: Delivery, settlement: Settlement) -> None:
         """Settle and wait until the broker knows; raise SettleError when it came too late."""
@@ -98,6 +108,7 @@ class Held:
 
     async def _carry(self, batch: list[tuple[Delivery, Settlement, Waiter | None]]) -> None:
         late = await self._send([(delivery, settlement) for delivery, settlement, _ in batch])
+        tells = bool(self._tell)
         for index, (delivery, settlement, waiter) in enumerate(batch):
             self.unsettled.pop(delivery, None)
             if index in late:
@@ -105,7 +116,9 @@ class Held:
                 continue
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
-            self._report(delivery, settlement, None)
+            if tells:
+                identity, how = delivery.envelope.id, outcome(settlement)
+                self._tell(hooks.Settled(url=self._url, queue=self._queue, id=identity, outcome=how))
         self._changed()
 
     async def _send(self, batch: list[tuple[Delivery, Settlement]]) -> dict[int, str]:
@@ -135,7 +148,10 @@ class Held:
                 "it will come again" if not isinstance(settlement, Accept) else "it will come again: make it idempotent"
             )
             waiter.set_exception(SettleError(what, queue=self._queue, hint=hint))
-        self._report(delivery, settlement, why)
+        identity = delivery.envelope.id
+        _log.warning("message %s of queue %r: %s", identity, self._queue, why)
+        if self._tell:
+            self._tell(hooks.Dropped(url=self._url, queue=self._queue, id=identity, reason=why))
 
     async def _extend(self, lease: float) -> None:
         while True:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from anyqueue._message import Message
     from anyqueue._progress import Trackers
     from anyqueue._sending import Outbox
-    from anyqueue.driver import Envelope, Progress
+    from anyqueue.driver import Delivery, Envelope, Progress
 
 _log = logging.getLogger(__name__)
 
@@ -85,11 +85,14 @@ class Keeper:
 
     def accept_soon(self, message: Message, result: object = None) -> None:
         """Settle it as done, without waiting; of a request, `result` is the reply."""
-        delivery = message.delivery
-        if delivery.asks or (delivery.envelope.reply_to is not None and asks(delivery)):
+        if asks(message.delivery):
             self._start(self._answers.value(message, result))
         else:
-            self.held.settle(delivery, ACCEPT)
+            self.held.settle(message.delivery, ACCEPT)
+
+    def accept_all_soon(self, deliveries: Sequence[Delivery]) -> None:
+        """Settle those of messages that are no requests as done, without waiting."""
+        self.held.accept_all(deliveries)
 
     def fail_soon(self, message: Message, error: BaseException) -> None:
         """Carry out the plan for a failure without waiting."""
@@ -103,18 +106,17 @@ class Keeper:
     def drop(self, message: Message, reason: str) -> None:
         """Forget a request that nobody waits for any more; do not wait."""
         self.held.settle(message.delivery, ACCEPT)
-        terms = self._terms
-        _log.info("request %s of queue %r is dropped: %s", message.id, terms.queue, reason)
-        if terms.tell:
-            terms.tell(hooks.Dropped(url=terms.url, queue=terms.queue, id=message.id, reason=reason))
+        url, queue, tell = self._terms.url, self._terms.queue, self._terms.tell
+        _log.info("request %s of queue %r is dropped: %s", message.id, queue, reason)
+        if tell:
+            tell(hooks.Dropped(url=url, queue=queue, id=message.id, reason=reason))
 
     def give_back(self, message: Message, *, waits: bool = True) -> None:
         """Return a message whose handling never ended, uncounted where the broker can; at close() where it cannot.
 
         Where the broker counts whatever it brings back, a message that would be suspected for that alone goes back as a
-        copy, which keeps its count: so however often consumers end, nobody is given up who was never handled. A copy is
-        also sent where a message cannot be released and must not wait for close(), because handlers still run; but not
-        of a request that only the broker can bring back.
+        copy, which keeps its count: nobody is given up who was never handled. A copy is also sent where a message that
+        must not wait for close() cannot be released; but not of a request that only the broker can bring back.
         """
         features, home = self.held.driver.features, self._home(message)
         copies = counts_returns(features) and self._terms.dead_letter is not None and message.attempt >= self._limit

@@ -17,6 +17,7 @@ from anyqueue.driver import HEADER_RESERVED
 from anyqueue.errors import Rejected, RetryLater, SettleError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
 
@@ -39,6 +40,9 @@ class Holder(Protocol):
 
     def accept_soon(self, message: Message, result: object = None) -> None:
         """Settle it as done; of a request, `result` is the reply."""
+
+    def accept_all_soon(self, deliveries: Sequence[Delivery]) -> None:
+        """Settle those of messages that are no requests as done."""
 
     def fail_soon(self, message: Message, error: BaseException) -> None:
         """Do what the policy plans for a failed message."""

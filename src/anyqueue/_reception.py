@@ -14,12 +14,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from anyqueue import hooks
-from anyqueue._held import Held, outcome
+from anyqueue._held import Held
 from anyqueue._keeper import Keeper, Terms
 from anyqueue._link import backoff
 from anyqueue._message import Message
 from anyqueue._replies import waits
-from anyqueue.driver import Delivery, Feature, Settlement, Spec
+from anyqueue.driver import Delivery, Feature, Spec
 from anyqueue.errors import Closed, ConnectFailed, ConnectionLost, Error, QueueError
 from anyqueue.policy import SUSPECT_SLACK
 
@@ -95,6 +95,13 @@ class Reception:
                     self._wake(1)
                 raise
         return self.ready.popleft()
+
+    def ready_ones(self, limit: int) -> list[Message]:
+        """Take what is here to be handled, up to the first suspect."""
+        ready, taken = self.ready, list[Message]()
+        while ready and len(taken) < limit and not self.is_suspect(ready[0]):
+            taken.append(ready.popleft())
+        return taken
 
     def is_suspect(self, message: Message) -> bool:
         """Say whether the broker handed it over more often than it may fail: it may kill its consumers.
@@ -177,10 +184,11 @@ class Reception:
             driver,
             subscription,
             queue=self._terms.queue,
+            url=self._terms.url,
             settle_timeout=self._settle_timeout,
             changed=self._room.set,
             lost=lambda error: self._link.lost(driver, error),  # closes the driver, which ends receive()
-            settled=self._report,
+            tell=self._terms.tell,
         )
         self._link.watch(driver, held.lose)
         self.keeper = Keeper(held, self._terms, self.put)
@@ -283,16 +291,6 @@ class Reception:
             if not waiter.done():
                 waiter.set_result(None)
                 count -= 1
-
-    def _report(self, delivery: Delivery, settlement: Settlement, failure: str | None) -> None:
-        if failure is not None:
-            _log.warning("message %s of queue %r: %s", delivery.envelope.id, self._terms.queue, failure)
-        if self._terms.tell:
-            about = {"url": self._terms.url, "queue": self._terms.queue, "id": delivery.envelope.id}
-            if failure is None:
-                self._terms.tell(hooks.Settled(**about, outcome=outcome(settlement)))
-            else:
-                self._terms.tell(hooks.Dropped(**about, reason=failure))
 
 
 def _passes(error: Error, keeper: Keeper | None) -> bool:

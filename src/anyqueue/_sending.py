@@ -80,10 +80,7 @@ class Outbox:
         deadline = loop.time() + self._send_timeout
         done: asyncio.Future[None] = loop.create_future()
         ticket = Ticket(len(envelopes), partial(_finish, done))
-        for position, envelope in enumerate(envelopes):
-            if len(self._batcher) >= MAX_WAITING:
-                await self._wait_for_room(deadline)
-            self._hand_over((envelope, ticket, position, deadline), late=loop.time() >= deadline)
+        await self._hand_over([(envelope, ticket, position, deadline) for position, envelope in enumerate(envelopes)])
         await done
         if ticket.failures:
             raise self._verdict(ticket.failures, len(envelopes))
@@ -94,15 +91,27 @@ class Outbox:
         It does not wait for room: for callers that send one after the other, each in a thread of its own.
         """
         ticket = Ticket(1, done)
-        deadline = asyncio.get_running_loop().time() + self._send_timeout
-        self._hand_over((envelope, ticket, 0, deadline), late=False)
+        if self.closed:
+            ticket.tell(0, self._failure("it was never sent", unknown=False))
+        else:
+            deadline = asyncio.get_running_loop().time() + self._send_timeout
+            self._batcher.add((envelope, ticket, 0, deadline))
         return ticket
 
-    def _hand_over(self, item: Item, *, late: bool) -> None:
-        if self.closed or late:
-            item[1].tell(item[2], self._failure("it was never sent", unknown=False))
-        else:
-            self._batcher.add(item)
+    async def _hand_over(self, items: list[Item]) -> None:
+        """Hand over what belongs together, as there is room; what has none by the deadline is told so."""
+        now, at = asyncio.get_running_loop().time, 0
+        while at < len(items):
+            _, ticket, position, deadline = items[at]
+            if len(self._batcher) >= MAX_WAITING:
+                await self._wait_for_room(deadline)
+            if self.closed or now() >= deadline:
+                ticket.tell(position, self._failure("it was never sent", unknown=False))
+                at += 1
+            else:
+                room = max(1, MAX_WAITING - len(self._batcher))
+                self._batcher.add_all(items[at : at + room])
+                at += room
 
     async def flush(self) -> None:
         """Wait until nothing is under way."""

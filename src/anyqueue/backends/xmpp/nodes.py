@@ -30,6 +30,8 @@ SHARE: Final = 8
 COUNTS: Final = 5.0
 """Seconds for which a count is good; a long queue's takes long, and counting takes at most one part in COSTS."""
 COSTS: Final = 50
+KNOWN: Final = 10_000
+"""Nodes that a session remembers; then it forgets the first. A responder sees a new reply queue with each requester."""
 _RIGHTS: Final = "whoever uses a queue must own its node, or have created it: see docs/backends/xmpp.md"
 
 
@@ -96,7 +98,7 @@ class Nodes:
             settings = {**stanzas.KEPT, "max_items": str(most)}
             refusal = (await self._session.ask("set", stanzas.create(node, settings))).refusal
             if refusal is None:  # it is new, and so are those that will be held
-                self._rooms[node] = Room(most, most // SHARE, time.monotonic() + COUNTS)
+                self._see(node, Room(most, most // SHARE, time.monotonic() + COUNTS))
                 return
             if refusal.condition == "not-acceptable":
                 hint = "raise it there (see docs/backends/xmpp.md), or lower max_items="
@@ -115,7 +117,7 @@ class Nodes:
             refusal = (await self._session.ask("set", stanzas.create(node, stanzas.PASSED))).refusal
         if refusal is not None and refusal.condition != stanzas.CONFLICT:
             raise self.explain(refusal, "the topic's node cannot be made", user)
-        self._rooms[node] = Room(0)
+        self._see(node, Room(0))
 
     async def find(self, node: str, user: str) -> None:
         """Look at the settings of a node that must exist."""
@@ -124,7 +126,12 @@ class Nodes:
         answer = await self._session.ask("get", stanzas.settings(node))
         if answer.refusal is not None:
             raise self.explain(answer.refusal, "the node cannot be used", user)
-        self._rooms[node] = Room(self._check(stanzas.read_settings(answer.content), user))
+        self._see(node, Room(self._check(stanzas.read_settings(answer.content), user)))
+
+    def _see(self, node: str, room: Room) -> None:
+        while len(self._rooms) >= KNOWN:
+            self.forget(next(iter(self._rooms)))
+        self._rooms[node] = room
 
     def _check(self, settings: Mapping[str, str], user: str) -> int:
         """Return how much a node holds; raise QueueMismatch where our promises cannot stand on it."""

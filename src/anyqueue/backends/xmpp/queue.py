@@ -1,8 +1,8 @@
 """A subscription to a queue or to a named group.
 
 Notifications say that there is something and wake whoever waits; what there is, is asked for. At least every POLL
-seconds a waiting consumer looks at both nodes, whatever it was told: notifications may be lost, and the dead say
-nothing. A look costs the server much on a long queue, and on a busy server it takes long: then there are fewer.
+(or QUIET) seconds a waiting consumer looks at both nodes, whatever it was told: notifications may be lost, and the dead
+say nothing. A look costs the server much on a long queue, and on a busy server it takes long: then there are fewer.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from anyqueue.driver import Settlement
 
 POLL: Final = 1.0
+QUIET: Final = 2.0
+"""Seconds between looks while nothing is there and nobody else holds anything: who dies then was not there yet."""
 EACH: Final = 0.01
 """Seconds until the next look for each item that the last one listed: a server takes about a fiftieth of that."""
 REST: Final = 5
@@ -100,7 +102,7 @@ class QueueSubscription(Subscription):
         for entry in self._fresh:
             self._view.add(entry)
         ended = time.monotonic()
-        pause = max(POLL, EACH * self._desk.listed, REST * (ended - begun))
+        pause = max(POLL if found or self._desk.others else QUIET, EACH * self._desk.listed, REST * (ended - begun))
         self._look_at = ended + (pause if self._tenure is None else min(pause, self._tenure.pause))
 
     async def _claim(self, limit: int) -> None:
