@@ -279,6 +279,15 @@ BENCHMARKS: Final = (
         quick=200,
         aim=at_least(0.9),
     ),
+    benchmark(
+        name="amqp-blocking-floor",
+        what="raw pika AsyncioConnection in a thread: publish one by one from another",
+        against="kombu with confirm_publish",
+        ours=late("amqp_raw", "threaded_send"),
+        theirs=peer("kombu_send"),
+        size=3000,
+        quick=200,
+    ),
     *(
         benchmark(
             name=f"amqp-latency-p{share}",
