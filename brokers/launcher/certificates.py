@@ -52,8 +52,12 @@ commonName = supplied
 basicConstraints = critical,CA:false
 keyUsage = critical,digitalSignature
 extendedKeyUsage = {usage}
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
 {names}
 """
+_SIGNS: Final = "keyUsage=critical,keyCertSign,cRLSign"
+"""RFC 5280, 4.2.1.3: of an authority. Python 3.13 and newer verify strictly, and ask for it."""
 
 
 def folder(place: Place) -> Path:
@@ -73,7 +77,8 @@ def describe(place: Place) -> dict[str, object]:
 def ensure(place: Place) -> None:
     """Make them all where one is missing, or where they are not the ones described here."""
     where = folder(place)
-    plan = json.dumps({name: repr(certificate) for name, certificate in CERTIFICATES.items()}, indent=1)
+    described = {name: repr(certificate) for name, certificate in CERTIFICATES.items()}
+    plan = json.dumps({**described, "signed": [_AUTHORITY, _SIGNS]}, indent=1)
     done = where / "made"
     with place.lock("tls"):
         if done.exists() and done.read_text() == plan:
@@ -90,7 +95,7 @@ def ensure(place: Place) -> None:
 def _make_authority(where: Path, name: str) -> None:
     key = _key(where, name)
     subject = ["-subj", f"/CN=anyqueue test authority {name}", "-days", "9000"]
-    _openssl("req", "-x509", "-new", "-key", str(key), *subject, "-out", str(where / f"{name}.pem"))
+    _openssl("req", "-x509", "-new", "-key", str(key), *subject, "-addext", _SIGNS, "-out", str(where / f"{name}.pem"))
 
 
 def _make(where: Path, name: str, certificate: Certificate) -> None:

@@ -171,12 +171,14 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def shake(tls: dict[str, Any], server: str, client: str | None = None) -> None:
-    """Shake hands in memory as a client that checks, with a server that checks what it is shown."""
+    """Shake hands in memory as a client that checks, strictly as Python 3.13 does, with a server that checks, too."""
     theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     theirs.load_cert_chain(*tls["certificates"][server].values())
     theirs.load_verify_locations(tls["ca"])
     theirs.verify_mode = ssl.CERT_OPTIONAL
     ours = ssl.create_default_context(cafile=tls["ca"])
+    for context in (theirs, ours):
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
     if client:
         ours.load_cert_chain(*tls["certificates"][client].values())
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
