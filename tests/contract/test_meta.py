@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 4.0
 """Seconds after which a case on a mutant has failed."""
+pytestmark = [
+    pytest.mark.usefixtures("swept"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture

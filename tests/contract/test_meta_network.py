@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 HERE: Final = Path(__file__).parent
 PATIENCE: Final = 8.0
 """Seconds after which a case on a mutant has failed."""
-pytestmark = pytest.mark.fault
+pytestmark = [
+    pytest.mark.fault,
+    pytest.mark.usefixtures("swept"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture(autouse=True)
