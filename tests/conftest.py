@@ -13,12 +13,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+import pytest
+from blocks import only
 from hypothesis import settings
-
-if TYPE_CHECKING:
-    import pytest
 
 pytest_plugins = ["anyqueue.testing.plugin"]
 
@@ -50,6 +49,18 @@ if WORKER:
     _first = int(os.environ.get("ANYQUEUE_BROKERS_PORT", "26600"))
     os.environ["ANYQUEUE_BROKERS_DIR"] = f"{folder()}/worker-{WORKER}"
     os.environ["ANYQUEUE_BROKERS_PORT"] = str(_first + PORTS_EACH * (int(WORKER) + 1))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Know the mark of a test that runs a block of a document."""
+    config.addinivalue_line("markers", "block(document, text): runs the block of a document that holds a text")
+
+
+@pytest.fixture
+def block(request: pytest.FixtureRequest) -> str:
+    """Have the block that the test claims."""
+    mark = request.node.get_closest_marker("block")
+    return only(*mark.args).text
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

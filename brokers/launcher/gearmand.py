@@ -28,9 +28,15 @@ class Gearmand(Broker):
     """One server."""
 
     name = "gearmand"
-    packages = ("gearman-job-server", "gearman-tools", "php-cli", "php-gearman")
-    """The last three are clients of others', for the tests."""
-    programs = ("/usr/sbin/gearmand", "/usr/bin/gearman", "/usr/bin/php", "/usr/lib/php/*/gearman.so")
+    packages = ("gearman-job-server", "gearman-tools", "php-cli", "php-gearman", "sqlite3")
+    """The last four are programs of others, for the tests."""
+    programs = (
+        "/usr/sbin/gearmand",
+        "/usr/bin/gearman",
+        "/usr/bin/php",
+        "/usr/lib/php/*/gearman.so",
+        "/usr/bin/sqlite3",
+    )
     offsets: Sequence[Mapping[str, int]] = ({"gearman": 50},)
     configuration = "gearmand"
     main = "gearman"

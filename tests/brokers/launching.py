@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from launcher.catalogue import BROKERS
 from launcher.place import LOOPBACK, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 LAUNCH: Final = Path(__file__).parents[2] / "brokers" / "launch.py"
 BESIDES: Final = (9, *range(80, 90))
@@ -68,6 +69,17 @@ class Launch:
         """Return what it says of a broker."""
         described: dict[str, Any] = msgspec.json.decode(self("describe", name))
         return described
+
+
+def altered(folder: Path, file: str, change: Callable[[str], str]) -> Path:
+    """Copy `brokers/` into a folder, with one file of it changed; return the copy."""
+    copy = shutil.copytree(LAUNCH.parent, folder / "brokers")
+    path = copy / file
+    text = path.read_text()
+    changed = change(text)
+    assert changed != text
+    path.write_text(changed)
+    return copy
 
 
 def free_base() -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from typing import TYPE_CHECKING
 
 import launching
 import pytest
+from launching import altered
 
 import anyqueue
 from anyqueue import Feature, Retry, Unsupported
@@ -26,11 +26,8 @@ pytestmark = [pytest.mark.fault, pytest.mark.timeout(900), pytest.mark.xdist_gro
 @pytest.fixture
 def unscheduled(apart: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Have an ActiveMQ without a scheduler; give its URL."""
-    brokers = shutil.copytree(launching.LAUNCH.parent, tmp_path / "brokers")
-    configuration = brokers / "activemq" / "activemq.xml"
-    text = configuration.read_text()
-    assert 'schedulerSupport="true"' in text
-    configuration.write_text(text.replace('schedulerSupport="true"', 'schedulerSupport="false"'))
+    on, off = (f'schedulerSupport="{state}"' for state in ("true", "false"))
+    brokers = altered(tmp_path, "activemq/activemq.xml", lambda text: text.replace(on, off))
     monkeypatch.setattr(launching, "LAUNCH", brokers / "launch.py")
     apart.start("activemq")
     yield apart.describe("activemq")["urls"]["stomp"]

@@ -7,13 +7,13 @@ import contextlib
 import gc
 import re
 import secrets
-import shutil
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 import slixmpp
+from blocks import filled, run
+from launching import altered
 from slixmpp.exceptions import IqError
 
 import anyqueue
@@ -38,6 +38,7 @@ from anyqueue.testing.targets.xmpp_witness import held_of, message, node_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from launching import Launch
 
@@ -47,7 +48,6 @@ pytestmark = [
     pytest.mark.xdist_group("brokers-launched"),
 ]
 SERVICE: Final = "pubsub.localhost"
-PUBSUB: Final = "http://jabber.org/protocol/pubsub"
 STARTTLS: Final = re.compile(rb"<starttls.*?(/>|</starttls>)", re.DOTALL)
 
 
@@ -104,21 +104,20 @@ async def opened(url: URL) -> AsyncIterator[XmppDriver]:
 # Other programs, other accounts
 
 
-async def test_go_sendxmpp_sends_to_a_queue(xmpp: str) -> None:
+@pytest.mark.block("docs/backends/xmpp.md", "go-sendxmpp")
+async def test_go_sendxmpp_sends_to_a_queue(xmpp: str, block: str, tmp_path: Path) -> None:
     """A client in Go, written by others: it publishes what the page on this backend shows."""
-    body = "<message xmlns='urn:anyqueue:1'><header name='tenant'>eu</header><body>aGVsbG8=</body></message>"
-    publish = f"<publish node='others'><item id='theirs'>{body}</item></publish>"
-    stanza = f"<iq type='set' id='1' to='{SERVICE}'><pubsub xmlns='{PUBSUB}'>{publish}</pubsub></iq>"
-    words = ["-n", "--raw", "-u", "anyqueue@localhost", "-p", "anyqueue", "-j", f"127.0.0.1:{port_of(xmpp)}"]
+    here = {
+        "mailer@example.org": "anyqueue@localhost",
+        "pubsub.example.org": SERVICE,
+        "--raw": f"--raw -n -j 127.0.0.1:{port_of(xmpp)}",
+    }
     async with raw(xmpp) as witness, anyqueue.connect(xmpp) as client:
-        await delete(witness, "others")
-        async with client.consumer("others") as messages:
-            sent = await asyncio.create_subprocess_exec(
-                "go-sendxmpp", *words, "anyqueue@localhost", stdin=asyncio.subprocess.PIPE
-            )
-            await sent.communicate(stanza.encode())
+        await delete(witness, "emails")
+        async with client.consumer("emails") as messages:
+            await asyncio.to_thread(run, filled(block, here), tmp_path, PASSWORD="anyqueue")  # noqa: S106 -- of a test
             (got,) = await messages.receive(1, timeout=20)
-            assert (got.body, got.headers, got.id) == (b"hello", {"tenant": "eu"}, "theirs")
+            assert (got.body, got.headers, got.id) == (b"hello", {}, "from-go-1")
             await got.ack()
 
 
@@ -322,10 +321,7 @@ async def test_where_starttls_is_stripped_nobody_says_who_he_is(xmpp: str) -> No
 async def test_ejabberd_on_mnesia_has_one_consumer_a_queue(
     apart: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    copy = tmp_path / "brokers"
-    shutil.copytree(Path(__file__).parents[2] / "brokers", copy)
-    settings = copy / "ejabberd" / "ejabberd.yml"
-    settings.write_text(settings.read_text().replace("db_type: sql", "db_type: mnesia"))
+    copy = altered(tmp_path, "ejabberd/ejabberd.yml", lambda text: text.replace("db_type: sql", "db_type: mnesia"))
     monkeypatch.setattr("launching.LAUNCH", copy / "launch.py")
     apart.start("ejabberd")
     url = apart("url", "ejabberd").strip()

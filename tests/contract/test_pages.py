@@ -1,4 +1,4 @@
-"""The first program on each backend's page runs as it stands, but for the URL, and its message is there."""
+"""The program on each backend's page runs as it stands, but for the URL, and its message is there."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import ast
 import asyncio
 import inspect
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from blocks import ROOT, only
 
 from anyqueue import sync
 from anyqueue.testing.plugin import RUN
@@ -26,8 +26,6 @@ PAGES: Final = {
     "xmpp@prosody": "xmpp",
     "zmq@hub": "zeromq",
 }
-FOLDER: Final = Path(__file__).parents[2] / "docs" / "backends"
-PROGRAM: Final = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 URL: Final = re.compile(r'connect\("[a-z+]+://[^"]*"\)')
 
 
@@ -43,15 +41,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_every_backend_has_a_page_and_a_program() -> None:
-    assert {path.stem for path in FOLDER.glob("*.md")} == set(PAGES.values())
+    assert {path.stem for path in ROOT.glob("docs/backends/*.md")} == set(PAGES.values())
     for page in PAGES.values():
         assert URL.search(program(page)), page
 
 
 def program(page: str) -> str:
-    return PROGRAM.findall((FOLDER / f"{page}.md").read_text(encoding="utf-8"))[0]
+    return only(f"docs/backends/{page}.md", "connect(").text
 
 
+@pytest.mark.block("docs/backends/*.md", "connect(")
 def test_the_program_of_the_page_runs(page: str, target: Target) -> None:
     target.open()
     url = target.harness.url()

@@ -50,6 +50,22 @@ def test_a_message_comes_back_as_it_was(
     assert codec.decode(parsed(text), "other") == stored
 
 
+@pytest.mark.block("docs/backends/xmpp.md", "<header name='tenant'>")
+def test_the_item_of_the_page_is_as_we_write_it(block: str) -> None:
+    """But for the white space between its elements."""
+    stored = codec.decode(parsed(block), "the item's")
+    assert stored == Stored(
+        Envelope(
+            id="0661...",
+            body=b'{"to": "ada@example.com"}',
+            headers={"tenant": "eu"},
+            content_type="application/json",
+            timestamp=1764053093.1,
+        )
+    )
+    assert codec.encode(stored) == "".join(line.strip() for line in block.splitlines())
+
+
 @given(TEXT)
 def test_whatever_is_in_a_text_the_parser_gives_it_back(text: str) -> None:
     """In attributes, where a parser changes line ends, and between tags, where `]]>` may not stand."""

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from blocks import filled
+from blocks import run as run_block
 
 from anyqueue import registry
 
@@ -102,6 +104,16 @@ def test_an_extra_installs_alone_from_the_wheel(built: Path, extra: str, tmp_pat
             assert f"anyqueue[{backend}]" in line
     if extra in {"cli", "all"}:
         assert PROJECT["version"] in run(tmp_path / "bin" / "anyqueue", "--version")
+
+
+@pytest.mark.block("docs/tutorial.md", "pip install '.[cli]'")
+def test_the_tutorial_installs_what_it_uses(block: str, tmp_path: Path) -> None:
+    """From this checkout, into an environment that is no part of it."""
+    here = filled(block, {"python3": sys.executable, ".venv": tmp_path / "venv"})
+    assert run_block(f"{here}\ncommand -v anyqueue\nanyqueue --version", ROOT).splitlines()[-2:] == [
+        str(tmp_path / "venv" / "bin" / "anyqueue"),
+        f"anyqueue {PROJECT['version']}",
+    ]
 
 
 def installed(what: str, folder: Path) -> Path:
