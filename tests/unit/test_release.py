@@ -120,5 +120,16 @@ def installed(what: str, folder: Path) -> Path:
     """Install into a new environment; return its Python."""
     venv.create(folder, with_pip=False)
     python = folder / "bin" / "python"
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check", what)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "install",
+        "--no-compile",
+        "--quiet",
+        "--disable-pip-version-check",
+        what,
+    )
     return python
