@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 SHOWN: Final = 100
 SHORT: Final = 60
-app = typer.Typer(help="Look at dead letters, send them back, throw them away.", rich_markup_mode=None)
+app = typer.Typer(
+    help="Look at dead letters, send them back, throw them away.", rich_markup_mode=None, no_args_is_help=True
+)
 
 Matches = Annotated[
     list[str] | None,
