@@ -23,8 +23,8 @@ HOME: Final = Path("/usr/share/activemq")
 XSTREAM: Final = ("/usr/share/java/xstream.jar", "/usr/share/java/xpp3.jar")
 """What makes a map readable over STOMP: the broker answers questions for its statistics with one."""
 PASSWORD: Final = "anyqueue"  # noqa: S105 -- of stores made for tests
-JAVA: Final = ("-Xms64m", "-Xmx512m", "-XX:+UseSerialGC")
-"""A small heap."""
+JAVA: Final = ("-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+"""A small heap, and one compiler: with the second a start costs 4.8 seconds of a processor instead of 2.5."""
 
 
 class ActiveMQ(Broker):
