@@ -63,6 +63,13 @@ class Place:
         count = self._witness(self.harness.foreign.count(queue))
         return Depth(ready=count.waiting, held=count.unacked)
 
+    def counts(self, queue: str, **expected: int) -> None:
+        """Prove what a queue holds: `total`, `ready`, `held`; within the time in which a broker's count follows."""
+        deadline = time.monotonic() + self.harness.count_lag
+        while any(getattr(found := self.depth(queue), name) != number for name, number in expected.items()):
+            assert time.monotonic() < deadline, f"{queue!r} holds {found}, not {expected}"
+            time.sleep(0.02)
+
     def delete(self, *queues: str) -> None:
         """Delete queues."""
         for queue in queues:

@@ -36,7 +36,7 @@ async def test_a_batch_is_full_at_once_and_partial_after_the_wait(anywhere: Plac
                     break
             assert sizes == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
             assert time.monotonic() - start >= 0.2
-        assert anywhere.depth(anywhere.queue).total == 0
+        anywhere.counts(anywhere.queue, total=0)
 
 
 async def test_each_message_of_a_batch_is_settled_on_its_own(anywhere: Place) -> None:
@@ -66,7 +66,7 @@ async def test_cancelling_a_gathering_loses_nothing(anywhere: Place) -> None:
                     async with asyncio.timeout(0.1):
                         await batches.receive()
             assert [message.payload for message in await batches.receive()] == [1, 2]
-        assert anywhere.depth(anywhere.queue).ready == 2, "what was not settled went back"
+        anywhere.counts(anywhere.queue, ready=2)  # what was not settled went back
 
 
 async def test_more_than_the_consumer_holds_is_refused(anywhere: Place) -> None:
@@ -107,7 +107,7 @@ async def test_a_worker_handles_batches(anywhere: Place, plain: bool) -> None:  
         await client.producer(anywhere.queue).send_many(["a", "b", "c", "x", "later", 5, "y"])
         assert await worker.run(OFF) is Ended.EMPTY
         dead = [message.payload for message in await client.dead_letters(f"{anywhere.queue}.dead")]
-        assert anywhere.depth(anywhere.queue).total == 0
+        anywhere.counts(anywhere.queue, total=0)
     assert seen[0] == ["a", "b", "c"]
     assert seen[1] == ["x", "later"], "what does not validate is in no batch"
     assert 5 in dead
@@ -132,8 +132,7 @@ async def test_a_worker_drains_batches_and_gives_back_what_it_gathered(anywhere:
         worker.stop()
         await task
         assert done == [0, 1, 2]
-        depth = anywhere.depth(anywhere.queue)
-        assert (depth.ready, depth.held) == (2, 0)
+        anywhere.counts(anywhere.queue, ready=2, held=0)
         (left, _) = await client.dead_letters(anywhere.queue)
         assert left.attempt == 1
 
@@ -145,7 +144,7 @@ async def test_max_messages_counts_messages_of_batches(anywhere: Place) -> None:
         await client.producer(anywhere.queue).send_many(range(20))
         assert await worker.run(Limits(max_messages=6)) is Ended.FULL
         assert sizes == [4, 4]
-        assert anywhere.depth(anywhere.queue).ready == 12
+        anywhere.counts(anywhere.queue, ready=12)
 
 
 def test_blocking_batches(anywhere: Place) -> None:
@@ -163,7 +162,7 @@ def test_blocking_batches(anywhere: Place) -> None:
             consumer.stop()
 
         consumer.run_batches(handle, max_size=3, max_wait=1)
-        assert anywhere.depth(anywhere.queue).total == 0
+        anywhere.counts(anywhere.queue, total=0)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ async def test_a_message_arrives_as_it_was(anywhere: Place, elsewhere: Place) ->
             await Bridge(here, anyqueue.Queue(queue), there, anyqueue.Queue(queue)).run(until_empty=True)
         ).moved == 2
         first, second = await there.dead_letters(queue)
-        assert anywhere.depth(queue).total == 0
+        anywhere.counts(queue, total=0)
     assert (first.id, first.payload, first.headers) == (sent, {"n": 1}, {"tenant": "eu", "ü": "\r\n"})
     assert (first.correlation_id, first.reply_to, first.attempt) == ("c", "r", 1)
     assert first.expires_at is not None
@@ -56,7 +56,7 @@ async def test_dead_letters_keep_their_record_and_can_be_redriven_there(anywhere
         assert message.death is not None
         assert (message.death.reason, message.death.origin) == ("no good", queue)
         assert await there.redrive(dead) == 1
-        assert elsewhere.depth(queue).total == 1
+        elsewhere.counts(queue, total=1)
 
 
 async def test_a_group_of_a_topic_is_moved(anywhere: Place, elsewhere: Place) -> None:
@@ -87,8 +87,8 @@ def test_the_command_moves_and_says_how_many(pair: tuple[Place, Place], shop: Sh
         client.producer(source.queue).send_many(range(700))
     out = shop.run("bridge", source.url, target.url, "--queue", source.queue, "--to", "arrivals", "--until-empty")
     assert f"moved 700 messages from {source.queue} to arrivals" in out
-    assert source.depth(source.queue).total == 0
-    assert target.depth("arrivals").total == 700
+    source.counts(source.queue, total=0)
+    target.counts("arrivals", total=700)
     target.delete("arrivals")
 
 
@@ -108,7 +108,7 @@ def test_a_bridge_that_is_killed_again_and_again_loses_nothing(pair: tuple[Place
         out = shop.run("bridge", source.url, target.url, "--queue", queue, "--until-empty")
         assert "moved" in out
         eventually(lambda: source.depth(queue).total == 0)
-        assert source.depth(f"{queue}.dead").total == 0
+        source.counts(f"{queue}.dead", total=0)
     with target.client() as client, client.consumer(queue, prefetch=2000) as messages:
         arrived = []
         while batch := messages.receive(1000, timeout=1):
@@ -129,9 +129,9 @@ def test_a_signal_lets_what_is_on_its_way_arrive(pair: tuple[Place, Place], shop
     program.send(signal.SIGTERM)
     assert program.wait() == 0
     moved = json.loads(program.log().splitlines()[-1].split()[1])
-    assert target.depth(source.queue).total == moved
+    target.counts(source.queue, total=moved)
     eventually(lambda: source.depth(source.queue).held == 0)
-    assert source.depth(source.queue).total == 3000 - moved, "nothing was moved twice"
+    source.counts(source.queue, total=3000 - moved)  # nothing was moved twice
     target.delete(source.queue)
 
 
@@ -145,7 +145,7 @@ async def test_while_the_target_is_away_messages_stay(anywhere: Place, elsewhere
             running = asyncio.create_task(moving.run())
             sent = await here.producer(anywhere.queue).send_many(range(20))
             await until(lambda: "messages wait for their target" in caplog.text)
-            assert anywhere.depth(anywhere.queue).total == 20
+            anywhere.counts(anywhere.queue, total=20)
         await until(lambda: moving.moved.moved == 20)
         moving.stop()
         await running
@@ -165,8 +165,7 @@ async def test_a_bridge_stopped_while_the_target_is_away_gives_back(anywhere: Pl
             await until(lambda: anywhere.depth(anywhere.queue).held == 20)
             moving.stop()
             assert (await running).moved == 0
-        depth = anywhere.depth(anywhere.queue)
-        assert (depth.ready, depth.held) == (20, 0)
+        anywhere.counts(anywhere.queue, ready=20, held=0)
 
 
 def test_a_source_that_dies_and_comes_back_loses_nothing(across: Place, elsewhere: Place, shop: Shop) -> None:

@@ -90,9 +90,9 @@ def test_redrive_and_purge_do_it_to_those_that_match(across: Place, shop: Shop) 
         (message,) = client.dead_letters(across.queue)
         assert (message.payload["to"], message.attempt, message.death) == ("bob", 1, None)
         assert shop.run("dead", "redrive", across.url, dead, "-n", "1", "--to", f"{across.queue}-other")
-        assert across.depth(f"{across.queue}-other").total == 1
+        across.counts(f"{across.queue}-other", total=1)
         assert shop.run("dead", "purge", across.url, dead) == f"purged 1 message from {dead}\n"
-        assert across.depth(dead).total == 0
+        across.counts(dead, total=0)
 
 
 @pytest.mark.parametrize("command", ["list", "show", "redrive", "purge"])
@@ -113,4 +113,4 @@ def test_what_is_no_dead_letter_of_ours_is_not_sent_anywhere(across: Place, shop
     with across.client() as client:
         client.send(across.queue, "x")
         assert "name the queue with to=" in shop.fails("dead", "redrive", across.url, across.queue)
-        assert across.depth(across.queue).ready == 1
+        across.counts(across.queue, ready=1)

@@ -47,7 +47,7 @@ async def test_a_signal_becomes_a_message_and_a_message_a_signal(anywhere: Place
         saved.connect(receive)
         saved.connect(receive_too)
         await worker.run(OFF)
-        assert anywhere.depth(anywhere.queue).total == 0
+        anywhere.counts(anywhere.queue, total=0)
         assert len(seen) == 2
         assert ("async", {"user": 7, "name": "ada"}) in seen
         (sender,) = [each for each, _ in seen if each != "async"]
@@ -58,7 +58,7 @@ async def test_a_signal_becomes_a_message_and_a_message_a_signal(anywhere: Place
         await saved.send_async(
             "the service", user=8, _sync_wrapper=lambda f: lambda *a, **k: asyncio.to_thread(f, *a, **k)
         )
-        assert anywhere.depth(anywhere.queue).total == 0
+        anywhere.counts(anywhere.queue, total=0)
 
 
 def test_a_blocking_producer_forwards_a_plain_send(anywhere: Place) -> None:

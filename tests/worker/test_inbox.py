@@ -45,8 +45,8 @@ async def test_a_duplicate_is_acknowledged_and_not_handled(anywhere: Place, inbo
             await client.send(anywhere.queue, "once", id="1")
             await client.send(anywhere.queue, "twice", id=f"2-{len(seen)}")
             assert await worker.run(OFF) is Ended.EMPTY
-        assert anywhere.depth(anywhere.queue).total == 0
-        assert anywhere.depth(f"{anywhere.queue}.dead").total == 0
+        anywhere.counts(anywhere.queue, total=0)
+        anywhere.counts(f"{anywhere.queue}.dead", total=0)
     assert sorted(seen) == ["once", "twice", "twice"]
 
 
@@ -64,7 +64,7 @@ async def test_what_failed_or_was_put_off_is_no_duplicate(anywhere: Place, inbox
     async with anyqueue.connect(anywhere.url) as client:
         await client.send(anywhere.queue, "x")
         await worker.run(OFF)
-        assert anywhere.depth(f"{anywhere.queue}.dead").total == 0
+        anywhere.counts(f"{anywhere.queue}.dead", total=0)
     assert seen == [1, 2, 3]
 
 
@@ -80,7 +80,7 @@ async def test_duplicates_are_left_out_of_batches(anywhere: Place, inbox: Inbox)
             for number in range(first, first + 4):
                 await client.send(anywhere.queue, number, id=f"n{number}")
             await worker.run(OFF)
-        assert anywhere.depth(anywhere.queue).total == 0
+        anywhere.counts(anywhere.queue, total=0)
     assert seen == [[0, 1, 2, 3], [4, 5]]
 
 
@@ -129,7 +129,7 @@ def test_killed_between_handling_and_acknowledging(across: Place, shop: Shop, st
     with across.client() as client:
         identity = client.send(across.queue, "x")
         assert shop.start("worker", "tasks", DIE="1").wait() == -signal.SIGKILL
-        assert across.depth(across.queue).total == 1
+        across.counts(across.queue, total=1)
         program = shop.worker()
         eventually(lambda: across.depth(across.queue).total == 0)
         assert program.events("handled before")[0]["ids"] == [identity]
@@ -158,7 +158,7 @@ async def test_in_the_handlers_own_transaction_it_happens_once(anywhere: Place, 
             for _ in range(2):
                 await client.send(anywhere.queue, "fails" if number % 2 else "goes well", id=f"m{number}")
         await worker.run(OFF)
-        assert anywhere.depth(f"{anywhere.queue}.dead").total == 0
+        anywhere.counts(f"{anywhere.queue}.dead", total=0)
     with engine.connect() as connection:
         found = sorted(connection.scalars(sa.select(effects.c.id)))
     assert found == sorted(f"m{number}" for number in range(10))
@@ -247,5 +247,5 @@ async def test_batch_of_nothing_new_calls_nobody(anywhere: Place, inbox: Inbox) 
     async with anyqueue.connect(anywhere.url) as client:
         await client.send(anywhere.queue, "x", id="1")
         await worker.run(OFF)
-        assert anywhere.depth(anywhere.queue).total == 0
-        assert anywhere.depth(f"{anywhere.queue}.dead").total == 0
+        anywhere.counts(anywhere.queue, total=0)
+        anywhere.counts(f"{anywhere.queue}.dead", total=0)

@@ -57,7 +57,7 @@ async def test_everything_of_a_message_goes_along(anywhere: Place, engine: sa.En
     assert (found[first].headers, found[first].correlation_id, found[first].reply_to) == ({"tenant": "eu"}, "c", "r")
     assert 50 < found[first].expires_at - time.time() < 61
     assert (found["mine"].body, found["mine"].content_type) == (b"\xff\x00", "image/png")
-    assert anywhere.depth(queue).total == 4
+    anywhere.counts(queue, total=4)
 
 
 async def test_an_async_session(anywhere: Place, postgres: Postgres) -> None:

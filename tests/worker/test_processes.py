@@ -36,7 +36,7 @@ def send(client: sync.Client, queue: str, count: int, first: int = 0, **fields: 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_it_finish_what_it_has_begun(across: Place, shop: Shop, number: signal.Signals) -> None:
     with across.client() as client:
-        send(client, across.queue, 8, sleep=0.4)
+        send(client, across.queue, 8, sleep=0.8)
         program = shop.at(across).worker()
         eventually(lambda: shop.wrote("begun"))
         program.send(number)
@@ -44,8 +44,7 @@ def test_a_signal_lets_it_finish_what_it_has_begun(across: Place, shop: Shop, nu
         begun, done = shop.wrote("begun"), shop.wrote("done")
         assert 0 < len(begun) < 8
         assert begun == done
-        depth = across.depth(across.queue)
-        assert (depth.ready, depth.held) == (8 - len(done), 0), "what was not begun is back at once"
+        across.counts(across.queue, ready=8 - len(done), held=0)  # what was not begun is back at once
     assert program.events("stopping")[0]["by"] == number.name
 
 
@@ -91,7 +90,7 @@ def test_the_drain_timeout_ends_it_and_gives_back(across: Place, shop: Shop) -> 
         (warning,) = program.events("the drain timeout is over: messages go back")
         assert warning["count"] == 2
         for queue in (across.queue, f"{across.queue}-plain"):
-            assert (across.depth(queue).ready, across.depth(queue).held) == (1, 0)
+            across.counts(queue, ready=1, held=0)
 
 
 def test_until_empty_works_the_queues_off(across: Place, shop: Shop) -> None:
@@ -103,13 +102,12 @@ def test_until_empty_works_the_queues_off(across: Place, shop: Shop) -> None:
         assert program.wait() == 0
         assert sorted(map(int, shop.wrote("done"))) == list(range(60))
         assert program.events("ended")[0]["why"] == "its queues are empty"
-        depth = across.depth(across.queue)
-        assert (depth.ready, depth.held) == (0, 0)
+        across.counts(across.queue, ready=0, held=0)
 
 
 def test_until_empty_in_several_processes(across: Place, shop: Shop) -> None:
     with across.client() as client:
-        send(client, across.queue, 40, sleep=0.2)
+        send(client, across.queue, 40, sleep=0.4)
         assert shop.at(across).start("worker", "tasks", "--until-empty", "--processes", "2").wait() == 0
         assert sorted(map(int, shop.wrote("done"))) == list(range(40))
         assert total(across, across.queue) == 0
@@ -123,7 +121,7 @@ def test_max_messages_is_exact(across: Place, shop: Shop, concurrency: str) -> N
         program = shop.at(across).start("worker", "tasks", "--max-messages", "7", CONCURRENCY=concurrency)
         assert program.wait() == 0
         assert len(shop.wrote("begun")) == len(shop.wrote("done")) == 7
-        assert (across.depth(across.queue).ready, across.depth(across.queue).held) == (23, 0)
+        across.counts(across.queue, ready=23, held=0)
 
 
 def test_a_process_that_has_done_its_messages_is_replaced(across: Place, shop: Shop) -> None:
@@ -161,7 +159,7 @@ def test_when_the_parent_is_killed_its_processes_drain(across: Place, shop: Shop
         program.end()
         eventually(lambda: len(program.events("ended")) == 2, program.log)
         assert shop.wrote("begun") and set(shop.wrote("begun")) == set(shop.wrote("done"))  # noqa: PT018 -- not of nothing
-        assert (across.depth(across.queue).ready, across.depth(across.queue).held) == (8 - len(shop.wrote("done")), 0)
+        across.counts(across.queue, ready=8 - len(shop.wrote("done")), held=0)
         for pid in {int(each) for each in shop.wrote("pid")}:
             eventually(lambda pid=pid: not alive(pid))
 

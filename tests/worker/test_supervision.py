@@ -57,8 +57,7 @@ def test_killed_workers_come_back_and_a_stop_drains(across: Place, shop: Shop) -
             assert daemon.wait() == 0
             late = [line for line in shop.wrote("begun") if int(line) >= 12]
             assert set(late) == {line for line in shop.wrote("done") if int(line) >= 12}, "what had begun was finished"
-            depth = across.depth(across.queue)
-            assert (depth.ready, depth.held) == (18 - len(late), 0)
+            across.counts(across.queue, ready=18 - len(late), held=0)
     finally:
         if daemon.process.poll() is None:
             daemon.send(signal.SIGTERM)

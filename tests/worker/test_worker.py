@@ -72,7 +72,7 @@ async def test_payloads_are_validated_and_what_fails_is_dead_lettered(anywhere: 
         await client.send(anywhere.queue, b"{", content_type="application/json")
         assert await worker.run(OFF) is Ended.EMPTY
         dead = {message.id: message for message in await client.dead_letters(f"{anywhere.queue}.dead")}
-        assert anywhere.depth(anywhere.queue).total == 0
+        anywhere.counts(anywhere.queue, total=0)
     (one,) = seen
     first = one[0] if isinstance(one, list) else one
     found = (first["to"], first["count"]) if isinstance(first, dict) else (first.to, first.count)
@@ -172,7 +172,7 @@ async def test_middleware_goes_around_every_handler_the_first_outermost(anywhere
         await client.send(anywhere.queue, "good")
         await client.send(anywhere.queue, "bad")
         await worker.run(OFF)
-        assert anywhere.depth(f"{anywhere.queue}.dead").total == 1
+        anywhere.counts(f"{anywhere.queue}.dead", total=1)
     good = ["outer good", "inner", "handler", "inner after"]
     assert seen == [*good, "outer bad", "inner", "handler", "outer saw no good"]
 
@@ -243,7 +243,7 @@ async def test_a_cancelled_worker_drains(anywhere: Place) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert anywhere.depth(anywhere.queue).total == 0
+        anywhere.counts(anywhere.queue, total=0)
 
 
 async def test_stop_begins_no_more_whatever_waits(anywhere: Place) -> None:
@@ -260,7 +260,7 @@ async def test_stop_begins_no_more_whatever_waits(anywhere: Place) -> None:
 
         await consumer.run(handle)
         assert len(seen) == 3
-        assert anywhere.depth(anywhere.queue).ready == 47
+        anywhere.counts(anywhere.queue, ready=47)
 
 
 async def not_a_middleware(message: Message) -> None: ...
