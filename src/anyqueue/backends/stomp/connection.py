@@ -2,8 +2,7 @@
 
 * Each side sends something within each heartbeat. A peer that is silent for two of them is gone, whatever its socket
   says; the clock is that of the last byte that came, so a connection is never lost for being busy.
-* Credentials are sent only once the connection is known to be encrypted, where that was asked for; and to no other
-  host than the URL's own.
+* Credentials go over a connection that is encrypted, where that was asked for; and to no host but the URL's own.
 * What a peer does not take is not piled up: who writes much waits for room.
 * What comes is acknowledged to its sender's TCP at once. ActiveMQ writes small frames one by one and has Nagle's
   algorithm on, so it would keep a receipt back behind a message until TCP's delayed acknowledgement, 40 ms later.
@@ -34,18 +33,18 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 HOST_TIMEOUT: Final = 3.0
 """Seconds that a host has to answer where there are others to try."""
+AGAIN: Final = 1.5
+"""Heartbeats that one has which has answered before: a network that swallows all is noticed by this, too."""
 CLOSE_TIMEOUT: Final = 1.0
 """Seconds that the broker has to say goodbye."""
 BEATS: Final = 6
 """Looks at the clock in each heartbeat."""
 STUMBLED: Final = 0.2
-"""Seconds that a broker has to say what it stumbled over. When a queue with other arguments fails the channel under it,
-RabbitMQ says first that something went wrong, and then what."""
+"""Seconds that a broker has to say what it stumbled over: RabbitMQ says first that something went wrong, then what."""
 HIGH_WATER: Final = 1024 * 1024
 """Bytes that may wait to be sent before who writes waits for room."""
 VERSION: Final = "1.2"
-QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
-"""Linux has it, and forgets it."""
+QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)  # Linux has it, and forgets it
 
 
 class Consumer(Protocol):
@@ -262,7 +261,7 @@ class Connection(asyncio.Protocol):
 
 
 async def connect(target: Target, url: object, only: Host | None = None) -> Connection:
-    """Connect to the first host that takes us, or to one alone. Cancelled, it leaves nothing behind.
+    """Connect to the first host that takes us, or once more to one alone. Cancelled, it leaves nothing behind.
 
     Raises AuthFailed, at once: refused credentials are tried on no other host; ConnectFailed; ConfigError.
     """
@@ -271,10 +270,11 @@ async def connect(target: Target, url: object, only: Host | None = None) -> Conn
     failure = ConnectFailed("the URL names no host", url=url)
     for number, host in enumerate(hosts, 1):
         try:
-            async with asyncio.timeout(None if number == len(hosts) else HOST_TIMEOUT):
+            limit = AGAIN * target.options.heartbeat if only else HOST_TIMEOUT if number < len(hosts) else None
+            async with asyncio.timeout(limit):
                 return await _connect(target, url, host, context)
         except TimeoutError:
-            failure = ConnectFailed(f"{host} did not answer within {HOST_TIMEOUT:g} s", url=url)
+            failure = ConnectFailed(f"{host} did not answer within {limit:g} s", url=url)
         except ConnectFailed as error:
             failure = error
     raise failure

@@ -31,6 +31,8 @@ NEEDS: Final = Feature.CONFIRM | Feature.REDELIVER
 RESUMES: Final = 2.0
 """Seconds after the broker answers again in which a client is consuming."""
 HEARTBEAT: Final = 1.0
+STALE: Final = 1.2
+"""Seconds after which a driver looks at a queue again before it sends, where one does."""
 WAYS: Final[tuple[Direction, ...]] = ("up", "down")
 
 
@@ -180,6 +182,7 @@ async def half_open(t: Trial, direction: Literal["up", "down", "both"]) -> None:
     async with t.connect() as beside, loaded(t, queue, url, senders=0) as load:
         await t.history.send(load.client, queue, b"first")
         await load.hears(beside, b"before")
+        await asyncio.sleep(STALE)  # a span of the case's own, no readiness
         t.history.ended()
         before = len(load.ways.lost)
         proxy.blackhole(direction)
