@@ -74,7 +74,7 @@ compare: $(call installed,all) ## every broker, one workload: a table, and compa
 
 .PHONY: docs
 docs: $(call installed,docs) ## the documentation as a site, in site/; a broken link or an unknown name fails
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 .PHONY: format
 format: $(call installed,dev) ## let ruff rewrite

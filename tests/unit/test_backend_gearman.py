@@ -1,4 +1,7 @@
-"""gearman:// alone: its URL, the rules that gearmand imposes, and servers that misbehave."""
+"""gearman:// alone: its URL, the rules that gearmand imposes, and servers that misbehave.
+
+This file is longer than others: one server of its own for each way to misbehave.
+"""
 
 from __future__ import annotations
 

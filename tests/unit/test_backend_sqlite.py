@@ -1,4 +1,7 @@
-"""sqlite:// alone: its URL, its writer thread, and several processes on one file."""
+"""sqlite:// alone: its URL, its writer thread, and several processes on one file.
+
+This file is longer than others: each case of several processes brings the program that they run.
+"""
 
 from __future__ import annotations
 

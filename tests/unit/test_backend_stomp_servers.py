@@ -1,4 +1,7 @@
-"""stomp:// and servers that misbehave, over real sockets: each is one clear error, in time."""
+"""stomp:// and servers that misbehave, over real sockets: each is one clear error, in time.
+
+This file is longer than others: one server of its own for each way to misbehave, and one place to look for them all.
+"""
 
 from __future__ import annotations
 

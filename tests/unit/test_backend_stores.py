@@ -1,4 +1,7 @@
-"""What both backends on a store do, driven through the driver's own contract."""
+"""What both backends on a store do, driven through the driver's own contract.
+
+This file is longer than others: it follows driver.py method by method.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 The broker here is the real memory store, which outlives its drivers; the fault is injected in front of it: a cut
 driver raises ConnectionLost from every call, before or after the call took effect.
+
+This file is longer than others: the driver that can be cut in every way is part of it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The file of a SQLite store: what is refused, who may read it, its locks, its plans, its failures."""
+"""The file of a SQLite store: what is refused, who may read it, its locks, its plans, its failures.
+
+This file is longer than others: each way in which a file can be unfit is made first.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The blocking API: the same names, parameters and defaults, and what threads, Ctrl-C and forks do to it."""
+"""The blocking API: the same names, parameters and defaults, and what threads, Ctrl-C and forks do to it.
+
+This file is longer than others: it follows the whole API, as sync.py does.
+"""
 
 from __future__ import annotations
 

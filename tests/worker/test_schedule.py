@@ -1,4 +1,7 @@
-"""Schedules: the times are right through spring and autumn, missed runs as said, one leader, whoever is killed."""
+"""Schedules: the times are right through spring and autumn, missed runs as said, one leader, whoever is killed.
+
+This file is longer than others: the times of a year, written out, are most of it.
+"""
 
 from __future__ import annotations
 

@@ -124,8 +124,6 @@ class QuorumHarness(Harness):
     """The target amqp@rabbitmq-quorum."""
 
     name: ClassVar[str] = "amqp@rabbitmq-quorum"
-    count_lag: ClassVar[float] = 30.0
-    """An acknowledgement is told to nobody, and passes through the channel and the queue's replicas."""
     launches: ClassVar[str] = "rabbitmq"
     crosses_processes: ClassVar[bool] = True
     network: ClassVar[bool] = True

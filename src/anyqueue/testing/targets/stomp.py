@@ -68,8 +68,6 @@ class StompHarness(Harness):
 
     crosses_processes: ClassVar[bool] = True
     network: ClassVar[bool] = True
-    count_lag: ClassVar[float] = 30.0
-    """RabbitMQ: as over AMQP. ActiveMQ's scheduler forgets a message some time after it has let it go."""
     broker_name: ClassVar[str]
     options: ClassVar[Mapping[str, object]] = MappingProxyType({})
 
