@@ -20,6 +20,7 @@ import anyqueue
 from anyqueue import (
     URL,
     AuthFailed,
+    BatchFailed,
     ConnectFailed,
     Feature,
     QueueError,
@@ -213,6 +214,22 @@ async def test_a_full_queue_takes_no_more_and_drops_nothing(xmpp: str) -> None:
             for number in range(25):
                 await client.send(topic, b"%d" % number)
         assert len(await witness.ids(node_of("aq.group.full-topic:g"))) == 18
+
+
+@pytest.mark.parametrize("name", ["crowded", Topic("crowded-topic")])
+async def test_batches_at_once_into_a_queue_that_fills_drop_nothing(xmpp: str, name: str | Topic) -> None:
+    """Each batch counts what those before it put there: a server drops the oldest beyond its limit without a word."""
+    node = node_of("aq.group.crowded-topic:g" if isinstance(name, Topic) else name)
+    async with raw(xmpp) as witness, anyqueue.connect(f"{xmpp}&max_items=300") as client:
+        await delete(witness, "crowded", "aq.group.crowded-topic:g")
+        async with client.consumer(name, group="g" if isinstance(name, Topic) else None, dead_letter=None):
+            pass
+        with pytest.raises(BatchFailed) as failed:
+            await client.producer(name).send_many([b"%d" % number for number in range(1200)])
+        assert all(isinstance(each.__cause__, QueueFull) for each in failed.value.failures.values())
+        confirmed = 1200 - len(failed.value.failures)
+        assert 100 <= confirmed <= 270
+        assert len(await witness.ids(node)) == confirmed
 
 
 @pytest.mark.parametrize("wrong", [{"persist_items": "0"}, {"max_items": "5"}])

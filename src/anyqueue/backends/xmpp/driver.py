@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
@@ -35,11 +36,12 @@ from anyqueue.errors import (
 )
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
     from typing import Self
 
     from anyqueue.backends.xmpp.options import Target
-    from anyqueue.backends.xmpp.stanzas import Refusal
+    from anyqueue.backends.xmpp.stanzas import Answer, Refusal
     from anyqueue.driver import Address, Envelope, Queue, Spec, Subscription
     from anyqueue.url import URL
 
@@ -128,47 +130,41 @@ class XmppDriver(Driver):
 
     async def _send_to_queue(self, queue: str, items: Sequence[tuple[str, str]]) -> None:
         node = names.ready_node(queue)
-        await self._make_room(node, queue, len(items))
-        refusals = await self._publish(node, items)
+        requests = [("set", stanzas.publish(node, *item)) for item in items]
+        answers = await self._session.answers(await self._put(node, queue, requests))
+        refusals = _refusals(answers)
         missing = [index for index, refusal in refusals.items() if refusal.condition == stanzas.NOT_FOUND]
         if missing:  # it was deleted since it was seen
             self._nodes.forget(node)
             await self._nodes.reach(node, queue)
-            again = await self._publish(node, [items[index] for index in missing])
+            again = _refusals(await self._session.ask_all([requests[index] for index in missing]))
             refusals = {index: refusal for index, refusal in refusals.items() if index not in missing}
             refusals |= {missing[position]: refusal for position, refusal in again.items()}
         self._raise_refused(refusals, queue, len(items))
 
-    async def _make_room(self, node: str, queue: str, count: int) -> None:
-        """Have the node exist, with room for so many; one that was deleted since it was seen is made once more."""
+    async def _put(self, node: str, queue: str, requests: Sequence[tuple[str, str]]) -> list[asyncio.Future[Answer]]:
+        """Have the node exist and its messages written, once more where it was deleted since it was seen."""
         known = self._nodes.knows(node)
-        await self._nodes.reach(node, queue)
-        try:
-            await self._nodes.admit(node, queue, count)
-        except QueueNotFound:
-            if not known:
-                raise
+        while True:
             await self._nodes.reach(node, queue)
-            await self._nodes.admit(node, queue, count)
-
-    async def _publish(self, node: str, items: Sequence[tuple[str, str]]) -> dict[int, Refusal]:
-        """Publish items to a node; return what was refused, by position."""
-        requests = [("set", stanzas.publish(node, identity, payload)) for identity, payload in items]
-        answers = await self._session.ask_all(requests)
-        return {index: answer.refusal for index, answer in enumerate(answers) if answer.refusal is not None}
+            try:
+                async with self._nodes.admitted(node, queue, len(requests)):
+                    return await self._session.write_all(requests)
+            except QueueNotFound:
+                if not known:
+                    raise
+                known = False
 
     async def _send_to_topic(self, topic: str, items: Sequence[tuple[str, str]]) -> None:
         """Publish to the topic's node and to each group. Who joins meanwhile is in the list that comes back."""
-        known = await self._with_room(topic, self._topics.known(topic), len(items))
-        passing = names.topic_node(topic)
-        requests = [("set", stanzas.publish(passing, *item)) for item in items]
-        requests += [("set", stanzas.publish(node, *item)) for node in known for item in items]
-        listed, *answers = await self._session.ask_all([self._topics.listing(topic), *requests])
+        passing, known = names.topic_node(topic), self._topics.known(topic)
+        requests = [self._topics.listing(topic), *(("set", stanzas.publish(passing, *item)) for item in items)]
+        known, writing = await self._put_in_groups(topic, known, items, requests)
+        listed, *answers = await self._session.answers(writing)
         groups = self._topics.read(topic, listed)
-        new = await self._with_room(topic, [node for node in groups if node not in known], len(items))
-        answers += await self._session.ask_all(
-            [("set", stanzas.publish(node, *item)) for node in new for item in items]
-        )
+        new = [node for node in groups if node not in known]
+        new, writing = await self._put_in_groups(topic, new, items, [])
+        answers += await self._session.answers(writing)
         refusals: dict[int, Refusal] = {}
         for place, answer in enumerate(answers):
             node = (passing, *known, *new)[place // len(items)]
@@ -178,20 +174,24 @@ class XmppDriver(Driver):
                 await self._topics.leave(topic, node)
         self._raise_refused(refusals, topic, len(items))
 
-    async def _with_room(self, topic: str, groups: Sequence[str], count: int) -> list[str]:
-        """Take room in groups' queues; return those that are there, and strike out the others."""
+    async def _put_in_groups(
+        self, topic: str, groups: Sequence[str], items: Sequence[tuple[str, str]], before: Sequence[tuple[str, str]]
+    ) -> tuple[list[str], list[asyncio.Future[Answer]]]:
+        """Write requests, and then messages into groups' queues; return those that are there, and strike out others."""
         there: list[str] = []
-        for node in groups:
-            queue = names.queue_of(node) or topic
-            try:
-                await self._nodes.find(node, queue)
-                await self._nodes.admit(node, queue, count)
-            except QueueNotFound:
-                self._nodes.forget(node)
-                await self._topics.leave(topic, node)
-            else:
-                there.append(node)
-        return there
+        async with contextlib.AsyncExitStack() as turns:
+            for node in sorted(groups):
+                queue = names.queue_of(node) or topic
+                try:
+                    await self._nodes.find(node, queue)
+                    await turns.enter_async_context(self._nodes.admitted(node, queue, len(items)))
+                except QueueNotFound:
+                    self._nodes.forget(node)
+                    await self._topics.leave(topic, node)
+                else:
+                    there.append(node)
+            puts = [("set", stanzas.publish(node, *item)) for node in there for item in items]
+            return there, await self._session.write_all([*before, *puts])
 
     def _raise_refused(self, refusals: dict[int, Refusal], name: str, count: int) -> None:
         if not refusals:
@@ -275,3 +275,8 @@ class XmppDriver(Driver):
             raise Closed("this xmpp driver is not open", url=self._url)
         if self._process != os.getpid():
             raise Closed("this xmpp driver belongs to the process that this one was forked from", url=self._url)
+
+
+def _refusals(answers: Sequence[Answer]) -> dict[int, Refusal]:
+    """Return what was refused, by position."""
+    return {index: answer.refusal for index, answer in enumerate(answers) if answer.refusal is not None}

@@ -7,6 +7,8 @@ free, and leaves a tenth of the node free: for what other senders add meanwhile,
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
 import time
 from typing import TYPE_CHECKING, Final
@@ -20,7 +22,7 @@ from anyqueue.driver import reply_lasts
 from anyqueue.errors import ConfigError, QueueError, QueueFull, QueueMismatch, QueueNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from anyqueue.backends.xmpp.session import Session
     from anyqueue.backends.xmpp.stanzas import Refusal
@@ -46,6 +48,8 @@ class Room(msgspec.Struct):
     """Until when that is believed."""
     told: bool = False
     """The account is told what is published there."""
+    turn: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
+    """Held from taking room until what was let in is on its way: a count finds all that was let in before it."""
 
 
 class Nodes:
@@ -129,6 +133,8 @@ class Nodes:
         self._see(node, Room(self._check(stanzas.read_settings(answer.content), user)))
 
     def _see(self, node: str, room: Room) -> None:
+        if node in self._rooms:  # by another sender, meanwhile; who takes room there holds its turn
+            return
         while len(self._rooms) >= KNOWN:
             self.forget(next(iter(self._rooms)))
         self._rooms[node] = room
@@ -150,20 +156,31 @@ class Nodes:
             )
         return min(int(most), MAX_ITEMS)
 
-    async def admit(self, node: str, user: str, count: int) -> None:
-        """Take room for messages; raise QueueFull where there is none."""
+    @contextlib.asynccontextmanager
+    async def admitted(self, node: str, user: str, count: int) -> AsyncIterator[None]:
+        """Let messages in that are written before the block ends; raise QueueFull where there is no room.
+
+        Whoever takes several nodes' turns at once takes them in the order of their names.
+        """
         room = self._rooms[node]
-        now = time.monotonic()
-        if room.free < count or now > room.good:
-            there = await self._count(node, user)
-            left = room.most - room.most // SPARE - there
-            if left < count:
-                hint = "consume, or raise max_items of its node"
-                what = f"the queue holds {there:,} messages, and its node takes {room.most:,}, a tenth of them spare"
-                raise QueueFull(what, queue=user, url=self._session.url, hint=hint)
-            ended = time.monotonic()
-            room.free, room.good = max(count, left / SHARE), ended + max(COUNTS, COSTS * (ended - now))
-        room.free -= count
+        async with room.turn:
+            began = time.monotonic()
+            if room.free < count or began > room.good:
+                left = await self._left(room, node, user, count)
+                ended = time.monotonic()
+                room.free, room.good = max(count, left / SHARE), ended + max(COUNTS, COSTS * (ended - began))
+            room.free -= count
+            yield
+
+    async def _left(self, room: Room, node: str, user: str, count: int) -> int:
+        """Return how many more messages a node takes, which are as many as are wanted; or raise QueueFull."""
+        there = await self._count(node, user)
+        left = room.most - room.most // SPARE - there
+        if left < count:
+            hint = "consume, or raise max_items of its node"
+            what = f"the queue holds {there:,} messages, and its node takes {room.most:,}, a tenth of them spare"
+            raise QueueFull(what, queue=user, url=self._session.url, hint=hint)
+        return left
 
     async def _count(self, node: str, user: str) -> int:
         """Return how many messages are ready and held."""

@@ -96,6 +96,16 @@ class Session:
         with self._told():
             return await self.stream.ask_all(requests)
 
+    async def write_all(self, requests: Iterable[tuple[str, str]]) -> list[asyncio.Future[Answer]]:
+        """Make requests of the service in this order, and return when all are on their way. See answers()."""
+        with self._told():
+            return await self.stream.write_all(requests)
+
+    async def answers(self, written: Iterable[asyncio.Future[Answer]]) -> list[Answer]:
+        """Wait for what comes back for write_all()."""
+        with self._told():
+            return [await future for future in written]
+
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
         try:

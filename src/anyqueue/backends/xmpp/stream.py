@@ -86,11 +86,17 @@ class Stream(Reading):
 
     async def ask_all(self, requests: Iterable[tuple[str, str]], to: str | None = None) -> list[Answer]:
         """Make requests in this order, without waiting in between, and return their answers in the same order."""
+        return [await future for future in await self.write_all(requests, to)]
+
+    async def write_all(
+        self, requests: Iterable[tuple[str, str]], to: str | None = None
+    ) -> list[asyncio.Future[Answer]]:
+        """Make requests in this order, and return when all are on their way; their answers come into the futures."""
         futures: list[asyncio.Future[Answer]] = []
         for kind, content in requests:
             await self._slots.acquire()
             futures.append(self._write(kind, content, to))
-        return [await future for future in futures]
+        return futures
 
     def _write(self, kind: str, content: str, to: str | None) -> asyncio.Future[Answer]:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
