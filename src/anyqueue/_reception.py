@@ -224,6 +224,7 @@ class Reception:
         held.take(deliveries)
         if suspects := self._take(keeper, deliveries):
             await self._take_suspects(keeper, suspects)
+        await asyncio.sleep(0)  # handlers begin before more is asked for
 
     def _wants_more(self, room: int) -> bool:
         """Say whether to receive now: when somebody waits for a message, or a quarter of the prefetch is free."""
