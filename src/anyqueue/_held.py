@@ -60,8 +60,7 @@ class Held:
 
     def take(self, deliveries: Sequence[Delivery]) -> None:
         """Count these as held."""
-        for delivery in deliveries:
-            self.unsettled[delivery] = None
+        self.unsettled.update(dict.fromkeys(deliveries))
 
     def settle(self, delivery: Delivery, settlement: Settlement, waiter: Waiter | None = None) -> None:
         """Settle with the next batch. How it went is told to `waiter` if there is one, and to the report."""

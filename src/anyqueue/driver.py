@@ -5,7 +5,7 @@ How it works:
 * One `Driver` is ONE connection to ONE broker. It never retries and never reconnects: it raises `ConnectionLost`
   and is thrown away, and the core opens the next one.
 * The core never runs two calls of one method at once on one object. `settle` and `extend` may run beside
-  `receive`, and `send` up to `limits.max_sends` times at once. So a driver needs no locks.
+  `receive`, and `send` up to `limits.max_sends` times at once. Only what its sends share needs a lock.
 * Every await can be cancelled and loses nothing by it: a cancelled `receive` leaves its messages where the next
   one finds them; a cancelled `send` has an unknown outcome; a cancelled `settle` counts as not settled.
 * A driver carries out what it declares in `features`. It is never asked for the rest: the core emulates or

@@ -193,18 +193,19 @@ async def a7b(t: Trial) -> None:
 
     Where it tells nobody, the message is gone all the same, and a new queue of the name is as good as any.
     """
-    queue = t.queue()
     async with t.connect() as client:
-        await client.send(queue, b"deleted while it is held")
-        async with client.consumer(queue) as messages:
-            (message,) = await messages.receive()
-            await t.delete(queue)
-            if t.harness.deletion_window is None:
-                await message.ack()
-            else:
-                await expect_too_late(message)
-        await t.history.send(client, queue, b"a new queue")
-        assert len(await t.drain(client, queue)) == 1
+        for prefetch in (100, 1):  # a consumer that asks for more may be told by that; one that does not, by its ack
+            queue = t.queue()
+            await client.send(queue, b"deleted while it is held")
+            async with client.consumer(queue, prefetch=prefetch) as messages:
+                (message,) = await messages.receive()
+                await t.delete(queue)
+                if t.harness.deletion_window is None:
+                    await message.ack()
+                else:
+                    await expect_too_late(message)
+            await t.history.send(client, queue, b"a new queue")
+            assert len(await t.drain(client, queue)) == 1
     t.history.prove()
 
 
