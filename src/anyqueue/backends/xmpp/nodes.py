@@ -2,7 +2,8 @@
 
 A server keeps the newest `max_items` of a node and drops the oldest without a word, so a sender sends no more than it
 knows to have room. What is held counts too, for it may come back. A sender counts again after an eighth of what was
-free, and leaves a tenth of the node free: for what other senders add meanwhile, and for the copies of those that claim.
+free. Others add meanwhile what it does not know of, so nodes are made as large as a service should allow, and less is
+put there: what `max_items=` says, or nine tenths of a node that is small.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from anyqueue.backends.xmpp.session import Session
-    from anyqueue.backends.xmpp.stanzas import Refusal
+    from anyqueue.backends.xmpp.stanzas import Answer, Refusal
     from anyqueue.errors import Error
 
 SHARE: Final = 8
@@ -34,14 +35,18 @@ COUNTS: Final = 5.0
 COSTS: Final = 50
 KNOWN: Final = 10_000
 """Nodes that a session remembers; then it forgets the first. A responder sees a new reply queue with each requester."""
+_TOO_LARGE: Final = frozenset({"bad-request", "resource-constraint", "not-acceptable"})
+"""How Prosody, ejabberd and XEP-0060 (8.1.3) refuse a setting that is out of bounds."""
 _RIGHTS: Final = "whoever uses a queue must own its node, or have created it: see docs/backends/xmpp.md"
 
 
 class Room(msgspec.Struct):
     """How much a node holds, as far as we know."""
 
-    most: int
-    """Messages that senders may put there."""
+    holds: int
+    """Items until the server drops the oldest."""
+    takes: int = 0
+    """Messages that senders put there."""
     free: float = 0.0
     """What may be put there before it is counted again."""
     good: float = -math.inf
@@ -64,8 +69,8 @@ class Nodes:
         return node in self._rooms
 
     def most(self, node: str) -> int:
-        """Return how many messages a node may hold that was seen to exist."""
-        return self._rooms[node].most if node in self._rooms else self._session.target.options.max_items
+        """Return how many items a node holds that was seen to exist."""
+        return self._rooms[node].holds if node in self._rooms else self._session.target.options.max_items
 
     async def delete(self, node: str, user: str) -> None:
         """Delete a node with all that is in it, if there is one. Raises QueueError where the account may not."""
@@ -94,23 +99,30 @@ class Nodes:
         room.told = True
 
     async def ensure(self, node: str, user: str) -> None:
-        """Make a node that keeps messages exist; look at the settings of one that does."""
+        """Make a node that keeps messages exist; look at the settings of one that does, and of a new one, too."""
         if node in self._rooms:
             return
-        most = self._session.target.options.max_items
-        if self._session.target.options.declare == "always":
-            settings = {**stanzas.KEPT, "max_items": str(most)}
-            refusal = (await self._session.ask("set", stanzas.create(node, settings))).refusal
-            if refusal is None:  # it is new, and so are those that will be held
-                self._see(node, Room(most, most // SHARE, time.monotonic() + COUNTS))
-                return
-            if refusal.condition == "not-acceptable":
-                hint = "raise it there (see docs/backends/xmpp.md), or lower max_items="
-                what = f"the service lets no node have max_items={most}"
-                raise ConfigError(what, queue=user, url=self._session.url, hint=hint)
-            if refusal.condition not in {stanzas.CONFLICT, *stanzas.RIGHTS}:
-                raise self.explain(refusal, "the node cannot be made", user)
-        await self.find(node, user)
+        if self._session.target.options.declare != "always":
+            await self.find(node, user)
+            return
+        refusal, there = await self._make(node)
+        if refusal is not None and there.refusal is not None and refusal.condition in _TOO_LARGE:
+            hint = "raise it there (see docs/backends/xmpp.md), or lower max_items="
+            most = self._session.target.options.max_items
+            what = f"the service lets no node have max_items={most}: {refusal}"
+            raise ConfigError(what, queue=user, url=self._session.url, hint=hint)
+        if refusal is not None and refusal.condition not in {stanzas.CONFLICT, *stanzas.RIGHTS, *_TOO_LARGE}:
+            raise self.explain(refusal, "the node cannot be made", user)
+        self._found(node, there, user, new=refusal is None)
+
+    async def _make(self, node: str) -> tuple[Refusal | None, Answer]:
+        """Make a node as large as the service lets it be; return what it said to that, and the node's settings."""
+        for size in (MAX_ITEMS, self._session.target.options.max_items):
+            form = stanzas.create(node, {**stanzas.KEPT, "max_items": str(size)})
+            made, there = await self._session.ask_all([("set", form), ("get", stanzas.settings(node))])
+            if made.refusal is None or made.refusal.condition not in _TOO_LARGE:
+                break
+        return made.refusal, there
 
     async def ensure_passing(self, node: str, user: str) -> None:
         """Make the node of a topic exist, which keeps nothing."""
@@ -127,26 +139,33 @@ class Nodes:
         """Look at the settings of a node that must exist."""
         if node in self._rooms:
             return
-        answer = await self._session.ask("get", stanzas.settings(node))
+        self._found(node, await self._session.ask("get", stanzas.settings(node)), user)
+
+    def _found(self, node: str, answer: Answer, user: str, *, new: bool = False) -> None:
+        """Take note of a node's settings. One that is new is empty, and so is the one for what is held."""
         if answer.refusal is not None:
             raise self.explain(answer.refusal, "the node cannot be used", user)
-        self._see(node, Room(self._check(stanzas.read_settings(answer.content), user)))
+        holds = self._check(stanzas.read_settings(answer.content), user)
+        room = Room(holds, min(self._session.target.options.max_items, holds - holds // SPARE))
+        if new:
+            room.free, room.good = room.takes // SHARE, time.monotonic() + COUNTS
+        self._see(node, room)
 
     def _see(self, node: str, room: Room) -> None:
-        if node in self._rooms:  # by another sender, meanwhile; who takes room there holds its turn
+        if node in self._rooms:  # by another sender meanwhile, who may have taken room already
             return
         while len(self._rooms) >= KNOWN:
             self.forget(next(iter(self._rooms)))
         self._rooms[node] = room
 
     def _check(self, settings: Mapping[str, str], user: str) -> int:
-        """Return how much a node holds; raise QueueMismatch where our promises cannot stand on it."""
+        """Return how many items a node holds; raise QueueMismatch where our promises cannot stand on it."""
         wrong = None
         if settings.get("persist_items") in {"0", "false"}:
             wrong = "persist_items is off, so it keeps no messages"
         most = settings.get("max_items", "")
-        if most in {"max", "infinity"}:
-            return self._session.target.options.max_items
+        if most in {"max", "infinity"}:  # what that is, nobody tells
+            most = str(self._session.target.options.max_items)
         if not (most.isascii() and most.isdecimal()) or int(most) < SPARE:
             wrong = wrong or f"max_items is {most or 'not told'}, and the oldest message beyond it is dropped"
         if wrong is not None:
@@ -175,10 +194,11 @@ class Nodes:
     async def _left(self, room: Room, node: str, user: str, count: int) -> int:
         """Return how many more messages a node takes, which are as many as are wanted; or raise QueueFull."""
         there = await self._count(node, user)
-        left = room.most - room.most // SPARE - there
+        left = room.takes - there
         if left < count:
-            hint = "consume, or raise max_items of its node"
-            what = f"the queue holds {there:,} messages, and its node takes {room.most:,}, a tenth of them spare"
+            small = room.takes < self._session.target.options.max_items
+            hint = "consume, or raise max_items" + (" of its node, which keeps a tenth spare" if small else "=")
+            what = f"the queue holds {there:,} messages of at most {room.takes:,}"
             raise QueueFull(what, queue=user, url=self._session.url, hint=hint)
         return left
 
