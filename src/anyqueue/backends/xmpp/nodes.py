@@ -36,7 +36,7 @@ COSTS: Final = 50
 KNOWN: Final = 10_000
 """Nodes that a session remembers; then it forgets the first. A responder sees a new reply queue with each requester."""
 _TOO_LARGE: Final = frozenset({"bad-request", "resource-constraint", "not-acceptable"})
-"""How Prosody, ejabberd and XEP-0060 (8.1.3) refuse a setting that is out of bounds."""
+"""How Prosody, ejabberd and others refuse a setting that is out of bounds."""
 _RIGHTS: Final = "whoever uses a queue must own its node, or have created it: see docs/backends/xmpp.md"
 
 
