@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -90,6 +91,25 @@ async def test_batches_at_once_into_a_queue_that_fills_drop_nothing(xmpp: str, n
         counted = sum(await asyncio.gather(*(confirmed() for _ in range(clients))))
         assert 100 <= counted <= 300 * clients
         assert len(await witness.ids(node)) == counted
+
+
+async def test_what_a_full_group_refuses_no_subscriber_hears(xmpp: str) -> None:
+    """Not even the first batches of a client that never sent to the topic: it asks for the groups before."""
+    topic = Topic("crowded-topic")
+    async with raw(xmpp) as witness, anyqueue.connect(f"{xmpp}&max_items=300") as client:
+        await delete(witness, "aq.group.crowded-topic:g")
+        async with client.consumer(topic, group="g", dead_letter=None):
+            pass
+        async with client.consumer(topic) as messages, anyqueue.connect(f"{xmpp}&max_items=300") as other:
+            with pytest.raises(BatchFailed) as failed:
+                await other.producer(topic).send_many([b"%d" % number for number in range(1200)])
+            sent = {b"%d" % number for number in range(1200) if number not in failed.value.failures}
+            heard: list[bytes] = []
+            while batch := await messages.receive(300, timeout=20 if len(heard) < len(sent) else 1):
+                heard += [each.body for each in batch]
+                for each in batch:
+                    await each.ack()
+    assert Counter(heard) == Counter(sent)
 
 
 @pytest.mark.parametrize("wrong", [{"persist_items": "0"}, {"max_items": "5"}])

@@ -75,6 +75,10 @@ async def test_senders_at_once_count_one_after_another_and_let_no_more_in_than_t
 
     await asyncio.gather(*(sender() for _ in range(12)))
     assert (service.there, full) == (80, 8)  # of a hundred, a tenth of them spare
+    assert service.counted == 4  # who waited while a count found it full needs none of its own
+    service.there = 0
+    await sender()
+    assert (service.there, service.counted) == (20, 5)
 
 
 async def test_one_count_serves_all_that_wait_for_it() -> None:

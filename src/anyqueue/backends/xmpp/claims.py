@@ -188,8 +188,7 @@ class Desk:
         """Put copies into the held node; where one is not taken, take all away again and raise."""
         requests = self._renewal() if self.until < time.time() + self._lease / 2 else []
         puts = [
-            ("set", stanzas.publish(self._held, names.held_id(copy.ticket), codec.encode(copy.stored)))
-            for copy in copies
+            self._nodes.publish(self._held, names.held_id(copy.ticket), codec.encode(copy.stored)) for copy in copies
         ]
         answers = await self._session.ask_all([*requests, *puts])
         if all(answer.refusal is None for answer in answers):
@@ -202,7 +201,7 @@ class Desk:
         """Return the request that says until when we hold what we hold."""
         self.until = time.time() + self._lease
         record = write_owner(self._session.address, self.until)
-        return [("set", stanzas.publish(self._held, names.owner_id(self.owner), record))]
+        return [self._nodes.publish(self._held, names.owner_id(self.owner), record)]
 
     async def extend(self) -> set[str]:
         """Renew the lease; return the ids of what is held."""
@@ -230,7 +229,7 @@ class Desk:
             if isinstance(settlement, Release):
                 backs[index], stored = _released(claim, settlement)
                 identity = names.ready_id(backs[index])
-                requests.append(("set", stanzas.publish(self._ready, identity, codec.encode(stored))))
+                requests.append(self._nodes.publish(self._ready, identity, codec.encode(stored)))
         for answer in await self._session.ask_all(requests):
             if answer.refusal is not None:
                 what = f"a message could not be released: {answer.refusal}"

@@ -111,6 +111,7 @@ class XmppDriver(Driver):
                 raise
             raise ConnectFailed(f"the server has started, its service not yet: {error.what}", url=self._url) from error
         found = self._proofs.get((*place, said))
+        self._nodes.made_by_service = proof.MAKES_NODES in said
         if found is None:
             found = await proof.prove(self._session, proof.rounds_of(said))
             if found.atomic:
@@ -130,26 +131,26 @@ class XmppDriver(Driver):
 
     async def _send_to_queue(self, queue: str, items: Sequence[tuple[str, str]]) -> None:
         node = names.ready_node(queue)
-        requests = [("set", stanzas.publish(node, *item)) for item in items]
-        answers = await self._session.answers(await self._put(node, queue, requests))
+        answers = await self._session.answers(await self._put(node, queue, items))
         refusals = _refusals(answers)
         missing = [index for index, refusal in refusals.items() if refusal.condition == stanzas.NOT_FOUND]
         if missing:  # it was deleted since it was seen
             self._nodes.forget(node)
             await self._nodes.reach(node, queue)
-            again = _refusals(await self._session.ask_all([requests[index] for index in missing]))
+            puts = [self._nodes.publish(node, *items[index]) for index in missing]
+            again = _refusals(await self._session.ask_all(puts))
             refusals = {index: refusal for index, refusal in refusals.items() if index not in missing}
             refusals |= {missing[position]: refusal for position, refusal in again.items()}
         self._raise_refused(refusals, queue, len(items))
 
-    async def _put(self, node: str, queue: str, requests: Sequence[tuple[str, str]]) -> list[asyncio.Future[Answer]]:
+    async def _put(self, node: str, queue: str, items: Sequence[tuple[str, str]]) -> list[asyncio.Future[Answer]]:
         """Have the node exist and its messages written, once more where it was deleted since it was seen."""
         known = self._nodes.knows(node)
         while True:
             await self._nodes.reach(node, queue)
             try:
-                async with self._nodes.admitted(node, queue, len(requests)):
-                    return await self._session.write_all(requests)
+                async with self._nodes.admitted(node, queue, len(items)):
+                    return await self._session.write_all([self._nodes.publish(node, *item) for item in items])
             except QueueNotFound:
                 if not known:
                     raise
@@ -157,8 +158,9 @@ class XmppDriver(Driver):
 
     async def _send_to_topic(self, topic: str, items: Sequence[tuple[str, str]]) -> None:
         """Publish to the topic's node and to each group. Who joins meanwhile is in the list that comes back."""
-        passing, known = names.topic_node(topic), self._topics.known(topic)
-        requests = [self._topics.listing(topic), *(("set", stanzas.publish(passing, *item)) for item in items)]
+        passing, known = names.topic_node(topic), await self._topics.known(topic)
+        await self._nodes.reach_passing(topic)
+        requests = [self._topics.listing(topic), *(self._nodes.publish(passing, *item) for item in items)]
         known, writing = await self._put_in_groups(topic, known, items, requests)
         listed, *answers = await self._session.answers(writing)
         groups = self._topics.read(topic, listed)
@@ -190,7 +192,7 @@ class XmppDriver(Driver):
                     await self._topics.leave(topic, node)
                 else:
                     there.append(node)
-            puts = [("set", stanzas.publish(node, *item)) for node in there for item in items]
+            puts = [self._nodes.publish(node, *item) for node in there for item in items]
             return there, await self._session.write_all([*before, *puts])
 
     def _raise_refused(self, refusals: dict[int, Refusal], name: str, count: int) -> None:
@@ -247,12 +249,11 @@ class XmppDriver(Driver):
         return subscription
 
     async def _pass(self, topic: str) -> Subscription:
-        node = names.topic_node(topic)
-        await self._nodes.ensure_passing(node, topic)
+        await self._nodes.ensure_passing(topic)
         subscription = PassingSubscription(self._session, topic)
         subscription.begin()
         try:
-            await self._nodes.listen(node, topic)
+            await self._nodes.listen(names.topic_node(topic), topic)
         except BaseException:
             await subscription.close()
             raise

@@ -37,6 +37,7 @@ KNOWN: Final = 10_000
 """Nodes that a session remembers; then it forgets the first. A responder sees a new reply queue with each requester."""
 _TOO_LARGE: Final = frozenset({"bad-request", "resource-constraint", "not-acceptable"})
 """How Prosody, ejabberd and others refuse a setting that is out of bounds."""
+_HINT: Final = "configure the node, or delete it and let anyqueue make it"
 _RIGHTS: Final = "whoever uses a queue must own its node, or have created it: see docs/backends/xmpp.md"
 
 
@@ -51,6 +52,12 @@ class Room(msgspec.Struct):
     """What may be put there before it is counted again."""
     good: float = -math.inf
     """Until when that is believed."""
+    left: int = 0
+    """What there was room for when it was counted last, without what was let in since."""
+    counted: float = -math.inf
+    """When that count began."""
+    closed: bool = False
+    """Nobody reads there but whom its owner lets."""
     told: bool = False
     """The account is told what is published there."""
     turn: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
@@ -61,6 +68,8 @@ class Nodes:
     """The nodes that one session has seen."""
 
     def __init__(self, session: Session) -> None:
+        self.made_by_service = False
+        """What is published to a node that is not there makes it, with the service's settings."""
         self._session = session
         self._rooms: dict[str, Room] = {}
 
@@ -71,6 +80,11 @@ class Nodes:
     def most(self, node: str) -> int:
         """Return how many items a node holds that was seen to exist."""
         return self._rooms[node].holds if node in self._rooms else self._session.target.options.max_items
+
+    def publish(self, node: str, identity: str, payload: str) -> tuple[str, str]:
+        """Return the request that puts an item; if its node is deleted meanwhile, nobody else may read what comes."""
+        closed = self.made_by_service and node in self._rooms and self._rooms[node].closed
+        return "set", stanzas.publish(node, identity, payload, stanzas.CLOSED if closed else "")
 
     async def delete(self, node: str, user: str) -> None:
         """Delete a node with all that is in it, if there is one. Raises QueueError where the account may not."""
@@ -124,16 +138,33 @@ class Nodes:
                 break
         return made.refusal, there
 
-    async def ensure_passing(self, node: str, user: str) -> None:
-        """Make the node of a topic exist, which keeps nothing."""
-        if node in self._rooms:
-            return
-        refusal = None
-        if self._session.target.options.declare == "always":
-            refusal = (await self._session.ask("set", stanzas.create(node, stanzas.PASSED))).refusal
+    async def reach_passing(self, topic: str) -> None:
+        """Have a topic's node exist for a sender, where the service would make it: open to all, and with a memory."""
+        node = names.topic_node(topic)
+        if self.made_by_service and node not in self._rooms:
+            await self._make_passing(node)
+
+    async def ensure_passing(self, topic: str) -> None:
+        """Make the node of a topic exist, which keeps nothing; look at the settings of one that does, if we may."""
+        node = names.topic_node(topic)
+        refusal, settings = await self._make_passing(node)
         if refusal is not None and refusal.condition != stanzas.CONFLICT:
-            raise self.explain(refusal, "the topic's node cannot be made", user)
-        self._see(node, Room(0))
+            self.forget(node)
+            raise self.explain(refusal, "the topic's node cannot be made", topic)
+        if (
+            settings.get("send_last_published_item", "never") != "never"
+            and settings.get("persist_items") not in stanzas.NO
+        ):
+            what = "the topic's node keeps its last message for whoever comes later (send_last_published_item)"
+            raise QueueMismatch(what, queue=topic, url=self._session.url, hint=_HINT)
+
+    async def _make_passing(self, node: str) -> tuple[Refusal | None, dict[str, str]]:
+        """Make a topic's node; return what the service said to that, and the node's settings if it tells them."""
+        create = [("set", stanzas.create(node, stanzas.PASSED))] * (self._session.target.options.declare == "always")
+        *made, there = await self._session.ask_all([*create, ("get", stanzas.settings(node))])
+        settings = stanzas.read_settings(there.content) if there.refusal is None else {}
+        self._see(node, Room(0, closed=settings.get("access_model") == "whitelist"))
+        return (made[0].refusal if made else None), settings
 
     async def find(self, node: str, user: str) -> None:
         """Look at the settings of a node that must exist."""
@@ -145,11 +176,16 @@ class Nodes:
         """Take note of a node's settings. One that is new is empty, and so is the one for what is held."""
         if answer.refusal is not None:
             raise self.explain(answer.refusal, "the node cannot be used", user)
-        holds = self._check(stanzas.read_settings(answer.content), user)
-        room = Room(holds, min(self._session.target.options.max_items, holds - holds // SPARE))
+        settings = stanzas.read_settings(answer.content)
+        room = Room(self._check(settings, user), closed=settings.get("access_model") == "whitelist")
+        room.takes = self._most_taken(room.holds)
         if new:
-            room.free, room.good = room.takes // SHARE, time.monotonic() + COUNTS
+            room.free, room.good, room.left = room.takes // SHARE, time.monotonic() + COUNTS, room.takes
         self._see(node, room)
+
+    def _most_taken(self, holds: int) -> int:
+        """Return how many messages are put into a node that holds so many items."""
+        return min(self._session.target.options.max_items, holds - holds // SPARE)
 
     def _see(self, node: str, room: Room) -> None:
         if node in self._rooms:  # by another sender meanwhile, who may have taken room already
@@ -161,7 +197,7 @@ class Nodes:
     def _check(self, settings: Mapping[str, str], user: str) -> int:
         """Return how many items a node holds; raise QueueMismatch where our promises cannot stand on it."""
         wrong = None
-        if settings.get("persist_items") in {"0", "false"}:
+        if settings.get("persist_items") in stanzas.NO:
             wrong = "persist_items is off, so it keeps no messages"
         most = settings.get("max_items", "")
         if most in {"max", "infinity"}:  # what that is, nobody tells
@@ -169,10 +205,8 @@ class Nodes:
         if not (most.isascii() and most.isdecimal()) or int(most) < SPARE:
             wrong = wrong or f"max_items is {most or 'not told'}, and the oldest message beyond it is dropped"
         if wrong is not None:
-            hint = "configure the node, or delete it and let anyqueue make it"
-            raise QueueMismatch(
-                f"the queue's node has other settings: {wrong}", queue=user, url=self._session.url, hint=hint
-            )
+            what = f"the queue's node has other settings: {wrong}"
+            raise QueueMismatch(what, queue=user, url=self._session.url, hint=_HINT)
         return min(int(most), MAX_ITEMS)
 
     @contextlib.asynccontextmanager
@@ -181,35 +215,44 @@ class Nodes:
 
         Whoever takes several nodes' turns at once takes them in the order of their names.
         """
-        room = self._rooms[node]
+        room, asked = self._rooms[node], time.monotonic()
         async with room.turn:
-            began = time.monotonic()
-            if room.free < count or began > room.good:
-                left = await self._left(room, node, user, count)
-                ended = time.monotonic()
-                room.free, room.good = max(count, left / SHARE), ended + max(COUNTS, COSTS * (ended - began))
+            if room.free < count or time.monotonic() > room.good:
+                await self._recount(room, node, user, count, asked)
             room.free -= count
+            room.left -= count
             yield
 
-    async def _left(self, room: Room, node: str, user: str, count: int) -> int:
-        """Return how many more messages a node takes, which are as many as are wanted; or raise QueueFull."""
-        there = await self._count(node, user)
-        left = room.takes - there
-        if left < count:
+    async def _recount(self, room: Room, node: str, user: str, count: int, asked: float) -> None:
+        """Take note of how many messages a node has room for; raise QueueFull where that is fewer than are wanted.
+
+        Who waited while a count found it full needs none of its own.
+        """
+        if room.counted < asked or room.left >= count:
+            began = time.monotonic()
+            there = await self._count(room, node, user)
+            room.left, room.counted = room.takes - there, began
+            ended = time.monotonic()
+            room.free, room.good = max(count, room.left / SHARE), ended + max(COUNTS, COSTS * (ended - began))
+        if room.left < count:
+            room.free = 0.0
             small = room.takes < self._session.target.options.max_items
             hint = "consume, or raise max_items" + (" of its node, which keeps a tenth spare" if small else "=")
-            what = f"the queue holds {there:,} messages of at most {room.takes:,}"
+            what = f"the queue holds {room.takes - room.left:,} messages of at most {room.takes:,}"
             raise QueueFull(what, queue=user, url=self._session.url, hint=hint)
-        return left
 
-    async def _count(self, node: str, user: str) -> int:
-        """Return how many messages are ready and held."""
+    async def _count(self, room: Room, node: str, user: str) -> int:
+        """Return how many messages are ready and held. Where it may have been made anew, see what it holds now."""
         nodes = (node, names.held_beside(node))
-        ready, held = await self._session.ask_all([("get", stanzas.list_ids(each)) for each in nodes])
+        looks = [stanzas.list_ids(each) for each in nodes] + [stanzas.settings(node)] * self.made_by_service
+        ready, held, *anew = await self._session.ask_all([("get", look) for look in looks])
         for answer in (ready, held):
             if answer.refusal is not None and (answer is ready or answer.refusal.condition != stanzas.NOT_FOUND):
                 self.forget(node)
                 raise self.explain(answer.refusal, "the messages of the queue cannot be counted", user)
+        if anew and anew[0].refusal is None:
+            room.holds = self._check(stanzas.read_settings(anew[0].content), user)
+            room.takes = self._most_taken(room.holds)
         return len(stanzas.read_ids(ready.content)) + len(plan.Held.read(stanzas.read_ids(held.content)).items)
 
     def explain(self, refusal: Refusal, what: str, user: str) -> Error:

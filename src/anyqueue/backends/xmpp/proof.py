@@ -43,6 +43,10 @@ class Proof(msgspec.Struct, frozen=True):
     """Why it is not atomic, as far as we know."""
 
 
+MAKES_NODES: Final = f"feature    {stanzas.PUBSUB}#auto-create"
+"""Whatever is published to a node that is not there makes it, with the service's settings and not ours."""
+
+
 async def service_of(session: Session) -> frozenset[str]:
     """Return what the service says that it is; raise ConfigError where there is none."""
     answer = await session.ask("get", stanzas.info())

@@ -45,7 +45,7 @@ class Tenure:
         node = names.requesters_node(self._session.account)
         await self._nodes.ensure(node, self._queue)
         record = names.tenure_id(names.ready_node(self._queue), time.time() + 2 * self._lasts)
-        requests = [("set", stanzas.publish(node, record, f"<requester xmlns='{codec.NAMESPACE}'/>"))]
+        requests = [self._nodes.publish(node, record, f"<requester xmlns='{codec.NAMESPACE}'/>")]
         if self._record is not None:
             requests.append(("set", stanzas.retract(node, self._record)))
         refusal = (await self._session.ask_all(requests))[0].refusal

@@ -17,6 +17,7 @@ PUBSUB: Final = "http://jabber.org/protocol/pubsub"
 OWNER: Final = f"{PUBSUB}#owner"
 EVENT: Final = f"{PUBSUB}#event"
 CONFIG: Final = f"{PUBSUB}#node_config"
+OPTIONS: Final = f"{PUBSUB}#publish-options"
 DATA: Final = "jabber:x:data"
 ITEMS: Final = "http://jabber.org/protocol/disco#items"
 INFO: Final = "http://jabber.org/protocol/disco#info"
@@ -30,6 +31,8 @@ CONFLICT: Final = "conflict"
 UNAVAILABLE: Final = "service-unavailable"
 RIGHTS: Final = frozenset({"forbidden", "not-authorized", "not-allowed", "registration-required"})
 
+NO: Final = frozenset({"0", "false"})
+"""A setting that is off."""
 KEPT: Final[Mapping[str, str]] = {
     "persist_items": "1",
     "access_model": "whitelist",
@@ -63,10 +66,10 @@ class Answer(msgspec.Struct, frozen=True):
     refusal: Refusal | None = None
 
 
-def publish(node: str, identity: str, payload: str) -> str:
-    """Return the request that puts an item."""
+def publish(node: str, identity: str, payload: str, options: str = "") -> str:
+    """Return the request that puts an item, maybe with CLOSED."""
     item = f"<publish node='{attribute(node)}'><item id='{attribute(identity)}'>{payload}</item></publish>"
-    return f"<pubsub xmlns='{PUBSUB}'>{item}</pubsub>"
+    return f"<pubsub xmlns='{PUBSUB}'>{item}{options}</pubsub>"
 
 
 def retract(node: str, identity: str) -> str:
@@ -91,11 +94,19 @@ def list_nodes() -> str:
     return f"<query xmlns='{ITEMS}'/>"
 
 
+def _form(kind: str, settings: Mapping[str, str]) -> str:
+    fields = [f"<field var='FORM_TYPE' type='hidden'><value>{kind}</value></field>"]
+    fields += [f"<field var='pubsub#{name}'><value>{value}</value></field>" for name, value in settings.items()]
+    return f"<x xmlns='{DATA}' type='submit'>{''.join(fields)}</x>"
+
+
+CLOSED: Final = f"<publish-options>{_form(OPTIONS, {'access_model': 'whitelist'})}</publish-options>"
+"""Publish only where nobody reads but whom the owner lets; a service that makes the node makes it so."""
+
+
 def create(node: str, settings: Mapping[str, str]) -> str:
     """Return the request that makes a node, unless there is one."""
-    fields = [f"<field var='FORM_TYPE' type='hidden'><value>{CONFIG}</value></field>"]
-    fields += [f"<field var='pubsub#{name}'><value>{value}</value></field>" for name, value in settings.items()]
-    form = f"<configure><x xmlns='{DATA}' type='submit'>{''.join(fields)}</x></configure>"
+    form = f"<configure>{_form(CONFIG, settings)}</configure>"
     return f"<pubsub xmlns='{PUBSUB}'><create node='{attribute(node)}'/>{form}</pubsub>"
 
 

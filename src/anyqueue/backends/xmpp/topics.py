@@ -19,9 +19,11 @@ class Topics:
         self._nodes = nodes
         self._groups: dict[str, list[str]] = {}
 
-    def known(self, topic: str) -> list[str]:
-        """Return the nodes of the named groups as they were seen last."""
-        return self._groups.get(topic, [])
+    async def known(self, topic: str) -> list[str]:
+        """Return the nodes of the named groups as they were seen last; look where they never were."""
+        if topic not in self._groups:
+            return self.read(topic, await self._session.ask(*self.listing(topic)))
+        return self._groups[topic]
 
     def listing(self, topic: str) -> tuple[str, str]:
         """Return the request for the named groups."""
@@ -39,7 +41,7 @@ class Topics:
         node = names.groups_node(topic)
         await self._nodes.ensure(node, topic)
         record = f"<group xmlns='{codec.NAMESPACE}'/>"
-        answer = await self._session.ask("set", stanzas.publish(node, names.ready_node(queue), record))
+        answer = await self._session.ask(*self._nodes.publish(node, names.ready_node(queue), record))
         if answer.refusal is not None:
             self._nodes.forget(node)
             raise self._nodes.explain(answer.refusal, "the group cannot be written down", topic)
