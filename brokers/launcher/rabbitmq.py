@@ -31,7 +31,12 @@ EPMD_OFFSET: Final = 9
 CTL_OFFSET: Final = 80
 NAMES: Final = ("rabbitmq", *(f"rabbitmq-cluster:{number}" for number in (1, 2, 3)))
 """Every node that may need the port mapper."""
-ERLANG: Final = "+S 2:2 +SDio 4 -kernel inet_dist_use_interface {127,0,0,1}"
+AGAIN: Final = 5000
+"""Milliseconds until what could not be dead-lettered is tried again. By default 180,000: see docs/backends/amqp.md."""
+ERLANG: Final = (
+    "+S 2:2 +SDio 4 -kernel inet_dist_use_interface {127,0,0,1}"
+    f" -rabbit dead_letter_worker_publisher_confirm_timeout {AGAIN}"
+)
 """Two schedulers and few threads: small, and quick to start. Nodes talk on loopback only."""
 WATERMARK: Final = 0.4
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -48,6 +51,14 @@ MESSAGES: Final[dict[str, dict[str, Any]]] = {
     "long properties": {"payload": b"x", "id": "é" * 200, "correlation_id": "é" * 200, "reply_to": "/queue/a:b"},
 }
 WAYS: Final = (("amqp", "stomp"), ("stomp", "amqp"))
+HIDDEN: Final = """
+    Default = {resource, <<"/">>, exchange, <<>>},
+    [Exchange] = mnesia:dirty_read(rabbit_exchange, Default),
+    ok = mnesia:dirty_delete(rabbit_exchange, Default),
+    timer:sleep(10000),
+    ok = mnesia:dirty_write(rabbit_exchange, Exchange).
+"""
+"""Erlang: the default exchange is not there for ten seconds."""
 
 
 @pytest.fixture
@@ -135,3 +146,24 @@ async def test_a_delay_of_one_is_kept_for_the_other(clients: dict[str, Client], 
     assert message.attempt == 1
     watch.within(3, "a delay of 0.5 s")
     assert watch.took >= 0.5
+
+
+def failures(log: Path) -> int:
+    """Count the queues of which the broker says that it can dead-letter nothing."""
+    return log.read_bytes().count(b"Cannot forward any dead-letter messages")
+
+
+@pytest.mark.parametrize("sender", ["amqp", "stomp"])
+async def test_what_came_due_at_a_start_comes_soon_after(
+    rabbitmq: Launch, clients: dict[str, Client], sender: str
+) -> None:
+    """A broker that starts has its queues before its exchanges: what is due then finds no way, and is tried again."""
+    told = rabbitmq.describe("rabbitmq")
+    log, queue = Path(told["log"]), f"due-{sender}"
+    before = failures(log)
+    await clients[sender].send(queue, b"later", delay=8)
+    command = [*told["ctl"], "eval", HIDDEN]
+    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+    assert failures(log) > before
+    message = await take(clients[sender], queue)
+    assert message.body == b"later"
