@@ -22,6 +22,8 @@ from anyqueue.driver import Address, Envelope, Feature, Limits, Queue, Spec, Top
 if TYPE_CHECKING:
     from anyqueue.backends.stomp.frames import Raw
 
+BATCH: Final = 200
+"""Settlements in one call: with fewer, larger ones the broker waits for us and we for it, in turns."""
 MAX_BODY: Final = 16 * 1024 * 1024
 MAX_DELAY: Final = 366 * names.DAY
 DELAY_STEP: Final = 1.0
@@ -42,6 +44,7 @@ class ActiveMQ:
         self.features = declared if scheduler else declared & ~Feature.DELAY
         self.limits = Limits(
             max_body=MAX_BODY,
+            max_batch=BATCH,
             max_sends=8,
             delay_step=DELAY_STEP if scheduler else 0.0,
             max_delay=MAX_DELAY if scheduler else None,

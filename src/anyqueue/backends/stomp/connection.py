@@ -181,9 +181,6 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came."""
-        if QUICKACK is not None and self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
         try:
             found = self._splitter.feed(data)
             self._pulse.hear(self._loop.time(), len(data), whole=bool(found) or not self._splitter.begun)
@@ -192,6 +189,9 @@ class Connection(asyncio.Protocol):
                     self._take(raw)
         except ProtocolError as error:
             self.fail(error)
+        if QUICKACK is not None and self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Take its end."""
