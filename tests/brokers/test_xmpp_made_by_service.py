@@ -86,3 +86,21 @@ async def test_a_topic_that_remembers_its_last_message_is_refused(xmpp: str) -> 
             async with client.consumer(topic):
                 pass
         await witness.delete(node)
+
+
+async def test_a_queue_that_its_owner_opens_takes_messages_as_before(xmpp: str) -> None:
+    """What is published says that the node must be closed, as long as it was; what is refused for it is sent again."""
+    node = node_of("opened")
+    async with raw(xmpp) as witness, anyqueue.connect(xmpp) as client:
+        await delete(witness, "opened")
+        await client.send("opened", b"before")
+        form = witness.plugin["xep_0004"].make_form("submit")
+        form.add_field("FORM_TYPE", "hidden", value="http://jabber.org/protocol/pubsub#node_config")
+        form.add_field("pubsub#access_model", value="open")
+        await witness.plugin["xep_0060"].set_node_config(SERVICE, node, form, timeout=5)
+        await client.send("opened", b"after")
+        async with client.consumer("opened", prefetch=2) as messages:
+            both = await messages.receive(2, timeout=20)
+            for each in both:
+                await each.ack()
+        assert [each.body for each in both] == [b"before", b"after"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from anyqueue.backends.stomp.frames import Raw
 
 BATCH: Final = 200
-"""Settlements in one call: with fewer, larger ones the broker waits for us and we for it, in turns."""
+"""Messages in one call: with more, the broker waits for us and we for it, in turns."""
 MAX_BODY: Final = 16 * 1024 * 1024
 MAX_DELAY: Final = 366 * names.DAY
 DELAY_STEP: Final = 1.0

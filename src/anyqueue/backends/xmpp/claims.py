@@ -255,7 +255,7 @@ class Desk:
     def _check(self, answers: Iterable[Answer], what: str) -> None:
         for answer in answers:
             if answer.refusal is not None:
-                if answer.refusal.condition == stanzas.NOT_FOUND:
+                if answer.refusal.condition in stanzas.OTHER:
                     self._nodes.forget(self._ready)
                     self._nodes.forget(self._held)
                 raise self._nodes.explain(answer.refusal, what, self._queue)

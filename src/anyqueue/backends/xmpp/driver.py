@@ -133,14 +133,14 @@ class XmppDriver(Driver):
         node = names.ready_node(queue)
         answers = await self._session.answers(await self._put(node, queue, items))
         refusals = _refusals(answers)
-        missing = [index for index, refusal in refusals.items() if refusal.condition == stanzas.NOT_FOUND]
-        if missing:  # it was deleted since it was seen
+        other = [index for index, refusal in refusals.items() if refusal.condition in stanzas.OTHER]
+        if other:  # it was deleted or opened since it was seen
             self._nodes.forget(node)
             await self._nodes.reach(node, queue)
-            puts = [self._nodes.publish(node, *items[index]) for index in missing]
+            puts = [self._nodes.publish(node, *items[index]) for index in other]
             again = _refusals(await self._session.ask_all(puts))
-            refusals = {index: refusal for index, refusal in refusals.items() if index not in missing}
-            refusals |= {missing[position]: refusal for position, refusal in again.items()}
+            refusals = {index: refusal for index, refusal in refusals.items() if index not in other}
+            refusals |= {other[position]: refusal for position, refusal in again.items()}
         self._raise_refused(refusals, queue, len(items))
 
     async def _put(self, node: str, queue: str, items: Sequence[tuple[str, str]]) -> list[asyncio.Future[Answer]]:
@@ -171,6 +171,7 @@ class XmppDriver(Driver):
         for place, answer in enumerate(answers):
             node = (passing, *known, *new)[place // len(items)]
             if answer.refusal is not None and answer.refusal.condition != stanzas.NOT_FOUND:
+                self._nodes.forget(node)  # maybe somebody opened it
                 refusals[place % len(items)] = answer.refusal
             elif answer.refusal is not None and node in groups:
                 await self._topics.leave(topic, node)

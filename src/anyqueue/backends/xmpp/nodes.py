@@ -151,17 +151,17 @@ class Nodes:
         if refusal is not None and refusal.condition != stanzas.CONFLICT:
             self.forget(node)
             raise self.explain(refusal, "the topic's node cannot be made", topic)
-        if (
-            settings.get("send_last_published_item", "never") != "never"
-            and settings.get("persist_items") not in stanzas.NO
-        ):
+        keeps = settings.get("persist_items") not in stanzas.NO
+        if keeps and settings.get("send_last_published_item", "never") != "never":
             what = "the topic's node keeps its last message for whoever comes later (send_last_published_item)"
             raise QueueMismatch(what, queue=topic, url=self._session.url, hint=_HINT)
 
     async def _make_passing(self, node: str) -> tuple[Refusal | None, dict[str, str]]:
         """Make a topic's node; return what the service said to that, and the node's settings if it tells them."""
-        create = [("set", stanzas.create(node, stanzas.PASSED))] * (self._session.target.options.declare == "always")
-        *made, there = await self._session.ask_all([*create, ("get", stanzas.settings(node))])
+        requests = [("get", stanzas.settings(node))]
+        if self._session.target.options.declare == "always":
+            requests.insert(0, ("set", stanzas.create(node, stanzas.PASSED)))
+        *made, there = await self._session.ask_all(requests)
         settings = stanzas.read_settings(there.content) if there.refusal is None else {}
         self._see(node, Room(0, closed=settings.get("access_model") == "whitelist"))
         return (made[0].refusal if made else None), settings
@@ -244,7 +244,9 @@ class Nodes:
     async def _count(self, room: Room, node: str, user: str) -> int:
         """Return how many messages are ready and held. Where it may have been made anew, see what it holds now."""
         nodes = (node, names.held_beside(node))
-        looks = [stanzas.list_ids(each) for each in nodes] + [stanzas.settings(node)] * self.made_by_service
+        looks = [stanzas.list_ids(each) for each in nodes]
+        if self.made_by_service:
+            looks.append(stanzas.settings(node))
         ready, held, *anew = await self._session.ask_all([("get", look) for look in looks])
         for answer in (ready, held):
             if answer.refusal is not None and (answer is ready or answer.refusal.condition != stanzas.NOT_FOUND):

@@ -28,6 +28,8 @@ _MARKUP: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "'": "&a
 
 NOT_FOUND: Final = "item-not-found"
 CONFLICT: Final = "conflict"
+OTHER: Final = frozenset({NOT_FOUND, CONFLICT})
+"""What is said of a node that is not the one that was seen: it was deleted, or it is not CLOSED any more."""
 UNAVAILABLE: Final = "service-unavailable"
 RIGHTS: Final = frozenset({"forbidden", "not-authorized", "not-allowed", "registration-required"})
 
