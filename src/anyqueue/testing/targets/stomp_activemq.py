@@ -72,7 +72,7 @@ class StompActivemqHarness(StompHarness):
         | Feature.FANOUT,
         limits=Limits(
             max_body=MAX_BODY,
-            max_batch=1000,
+            max_batch=200,
             max_sends=8,
             max_unsettled=None,
             delay_step=1.0,

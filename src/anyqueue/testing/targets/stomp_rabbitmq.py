@@ -133,8 +133,8 @@ class StompRabbitmqHarness(StompHarness):
         | Feature.DELETE,
         limits=Limits(
             max_body=MAX_BODY,
-            max_batch=1000,
-            max_sends=8,
+            max_batch=200,
+            max_sends=4,
             max_unsettled=None,
             delay_step=0.01,
             max_delay=40 * DAY,
