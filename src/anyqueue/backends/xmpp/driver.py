@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from anyqueue.backends.declared import DECLARED
-from anyqueue.backends.xmpp import codec, names, proof, stanzas
+from anyqueue.backends.xmpp import codec, names, proof, stanzas, welcome
 from anyqueue.backends.xmpp.claims import MAX_ITEM
 from anyqueue.backends.xmpp.codec import Stored
 from anyqueue.backends.xmpp.names import Ticket
@@ -82,7 +82,7 @@ class XmppDriver(Driver):
 
     async def open(self) -> None:
         """Log in, and find out once a process whether this server can be trusted with claims."""
-        await self._session.open()
+        await welcome.log_in(self._session)
         try:
             self._proof = await self._proved()
         except ConnectionLost as error:

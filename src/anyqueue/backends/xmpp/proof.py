@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from anyqueue.backends.xmpp import codec, names, stanzas
+from anyqueue.backends.xmpp import codec, names, stanzas, welcome
 from anyqueue.backends.xmpp.codec import Stored
 from anyqueue.backends.xmpp.session import Session
 from anyqueue.driver import Envelope
@@ -78,7 +78,7 @@ async def prove(session: Session, rounds: int) -> Proof:
         return Proof(atomic=False, why=f"the account may make no node to try it on: {made.refusal}")
     other = Session(session.target, session.url)
     try:
-        await other.open()
+        await welcome.log_in(other)
         found = Proof(atomic=True)
         for _ in range(rounds):
             found = await _race(session, other, node)
