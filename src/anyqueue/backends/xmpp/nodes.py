@@ -140,31 +140,31 @@ class Nodes:
 
     async def reach_passing(self, topic: str) -> None:
         """Have a topic's node exist for a sender, where the service would make it: open to all, and with a memory."""
-        node = names.topic_node(topic)
-        if self.made_by_service and node not in self._rooms:
-            await self._make_passing(node)
+        if self.made_by_service and not self.knows(names.topic_node(topic)):
+            # whoever may make none makes none by publishing
+            await self._make_passing(topic, stanzas.CONFLICT, *stanzas.RIGHTS)
 
     async def ensure_passing(self, topic: str) -> None:
         """Make the node of a topic exist, which keeps nothing; look at the settings of one that does, if we may."""
-        node = names.topic_node(topic)
-        refusal, settings = await self._make_passing(node)
-        if refusal is not None and refusal.condition != stanzas.CONFLICT:
-            self.forget(node)
-            raise self.explain(refusal, "the topic's node cannot be made", topic)
+        settings = await self._make_passing(topic, stanzas.CONFLICT)
         keeps = settings.get("persist_items") not in stanzas.NO
         if keeps and settings.get("send_last_published_item", "never") != "never":
             what = "the topic's node keeps its last message for whoever comes later (send_last_published_item)"
             raise QueueMismatch(what, queue=topic, url=self._session.url, hint=_HINT)
 
-    async def _make_passing(self, node: str) -> tuple[Refusal | None, dict[str, str]]:
-        """Make a topic's node; return what the service said to that, and the node's settings if it tells them."""
+    async def _make_passing(self, topic: str, *borne: str) -> dict[str, str]:
+        """Make a topic's node, or bear with some refusals; return its settings, if the service tells them."""
+        node = names.topic_node(topic)
         requests = [("get", stanzas.settings(node))]
         if self._session.target.options.declare == "always":
             requests.insert(0, ("set", stanzas.create(node, stanzas.PASSED)))
         *made, there = await self._session.ask_all(requests)
+        for answer in made:
+            if answer.refusal is not None and answer.refusal.condition not in borne:
+                raise self.explain(answer.refusal, "the topic's node cannot be made", topic)
         settings = stanzas.read_settings(there.content) if there.refusal is None else {}
         self._see(node, Room(0, closed=settings.get("access_model") == "whitelist"))
-        return (made[0].refusal if made else None), settings
+        return settings
 
     async def find(self, node: str, user: str) -> None:
         """Look at the settings of a node that must exist."""

@@ -52,7 +52,8 @@ async def log_in(session: Session) -> None:
         if not welcome.may_pass(password, time.monotonic()):
             raise
         await asyncio.sleep(AGAIN)
-        raise ConnectFailed(f"the same credentials were taken before: {error.what}", url=session.url) from error
+        what = f"the same credentials were taken before: {error.what}"
+        raise ConnectFailed(what, url=session.url, hint="if the server does not start just now, check them") from error
     except BaseException:
         welcome.refused = None
         raise
